@@ -1,0 +1,96 @@
+use std::path::{Path, PathBuf};
+
+/// Where everything of one plant PC lies. Only paths; nothing is opened here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstallRoot(PathBuf);
+
+impl InstallRoot {
+    /// Made absolute, so that a change of the current folder changes nothing.
+    pub fn new(path: &Path) -> Self {
+        Self(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A path from the configuration: relative ones are meant from the root.
+    pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.0.join(path)
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.0.join("config/config.txt")
+    }
+
+    pub fn credentials_file(&self) -> PathBuf {
+        self.0.join("config/credentials.env")
+    }
+
+    pub fn sources_file(&self) -> PathBuf {
+        self.0.join("config/sources.toml")
+    }
+
+    pub fn license_key_file(&self) -> PathBuf {
+        self.0.join("config/license_public.pem")
+    }
+
+    pub fn versions(&self) -> PathBuf {
+        self.0.join("versions")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
+    pub fn boot_record(&self) -> PathBuf {
+        self.0.join("state/boot")
+    }
+
+    /// Held by the launcher for as long as it lives: two on one root are refused.
+    pub fn launcher_lock(&self) -> PathBuf {
+        self.0.join("state/watchdog.lock")
+    }
+
+    /// The supervisor's last account of itself; true only while the lock is held.
+    pub fn run_file(&self) -> PathBuf {
+        self.0.join("state/run.json")
+    }
+
+    pub fn collector_state(&self) -> PathBuf {
+        self.0.join("state/collector")
+    }
+
+    pub fn agent_state(&self) -> PathBuf {
+        self.0.join("state/agent")
+    }
+
+    /// The agent's request to the collector for a new epoch.
+    pub fn epoch_request(&self) -> PathBuf {
+        self.0.join("state/agent/epoch_request.json")
+    }
+
+    pub fn last_sync(&self) -> PathBuf {
+        self.0.join("agent/last_sync.txt")
+    }
+
+    pub fn logs(&self) -> PathBuf {
+        self.0.join("logs")
+    }
+
+    pub fn sessions_log(&self) -> PathBuf {
+        self.0.join("logs/sessions.jsonl")
+    }
+
+    pub fn pending_update(&self) -> PathBuf {
+        self.0.join("pending_update")
+    }
+
+    pub fn version_file(&self) -> PathBuf {
+        self.0.join("version.txt")
+    }
+
+    pub fn restart_flag(&self) -> PathBuf {
+        self.0.join("restart.flag")
+    }
+}

@@ -1,0 +1,192 @@
+//! The one way a file is replaced or locked here.
+//!
+//! [`replace`] is given a path and bytes, and when it returns the file holds exactly these bytes, also after a power
+//! cut; killed at any instant it leaves the old file or the new one, never a mixture, and at worst a stray
+//! `.<name>.new` beside it that the next replace overwrites. [`Lock`] is held for as long as the process lives and
+//! is given back by the operating system however it ends.
+
+mod lock;
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use lock::{Lock, LockError};
+
+/// Who may read a file that is written here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// As the process's umask says.
+    Shared,
+    /// Its owner alone (mode 0600; on Windows the folder's ACL decides).
+    Private,
+}
+
+/// Replaces `path` by `bytes`: temporary file, fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    let temporary = sibling(path, ".new");
+    let named = |error| name_error("write", path, error);
+    let mut file = create(&temporary, access, false).map_err(named)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(named)?;
+    drop(file);
+    rename(&temporary, path)
+}
+
+/// Creates `path` with `bytes`, durably, and refuses to touch a file that is there already.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] if it exists; else those of the file system, with the path in the message.
+pub fn create_new(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    let named = |error| name_error("create", path, error);
+    let mut file = create(path, access, true).map_err(named)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(named)?;
+    sync_folder_of(path)
+}
+
+/// Renames within one file system, durably: when it returns, the new name survives a power cut.
+///
+/// On Windows a virus scanner may hold a new file for a moment, so a refusal is retried for up to five seconds.
+///
+/// # Errors
+/// Those of the file system, with both paths in the message.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let mut pauses = if cfg!(windows) { [50, 100, 250, 600, 1000, 1500, 1500].as_slice() } else { &[] }.iter();
+    loop {
+        match fs::rename(from, to) {
+            Ok(()) => return sync_folder_of(to),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match pauses.next() {
+                Some(milliseconds) => std::thread::sleep(Duration::from_millis(*milliseconds)),
+                None => return Err(name_error("rename to", to, error)),
+            },
+            Err(error) => return Err(name_error("rename to", to, error)),
+        }
+    }
+}
+
+/// Removes a file, durably; one that is not there is no error.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_folder_of(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(name_error("remove", path, error)),
+    }
+}
+
+/// Makes the entries of the folder that holds `path` durable.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => sync_folder(folder),
+        _ => sync_folder(Path::new(".")),
+    }
+}
+
+/// Makes the entries of `folder` durable. Windows has no such call; NTFS journals its entries itself.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(windows) {
+        return Ok(());
+    }
+    File::open(folder).and_then(|file| file.sync_all()).map_err(|error| name_error("sync", folder, error))
+}
+
+/// Adds what was tried and the path to an error of the file system, which by itself says neither.
+pub fn name_error(operation: &str, path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("could not {operation} {}: {error}", path.display()))
+}
+
+fn sibling(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+fn create(path: &Path, access: Access, new: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    if new {
+        options.create_new(true);
+    } else {
+        // A leftover may carry other permissions: it is removed, not reused.
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        options.create_new(true);
+    }
+    #[cfg(unix)]
+    if access == Access::Private {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = access;
+    options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_holds_the_new_bytes_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        replace(&path, b"one", Access::Shared).unwrap();
+        replace(&path, b"two", Access::Private).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn a_failed_replace_keeps_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        replace(&path, b"old", Access::Shared).unwrap();
+        // A folder in the temporary file's place makes the first step fail, for root too.
+        fs::create_dir(folder.path().join(".state.json.new")).unwrap();
+        let error = replace(&path, b"new", Access::Shared).unwrap_err();
+        assert!(error.to_string().contains("state.json"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_never_created_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("private.pem");
+        create_new(&path, b"first", Access::Private).unwrap();
+        assert_eq!(create_new(&path, b"second", Access::Private).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+    }
+
+    #[test]
+    fn a_lock_is_held_once_and_freed_with_its_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("watchdog.lock");
+        let held = Lock::take(&path).unwrap();
+        assert!(matches!(Lock::take(&path), Err(LockError::Held(_))));
+        assert!(Lock::is_held(&path));
+        drop(held);
+        assert!(!Lock::is_held(&path));
+        Lock::take(&path).unwrap();
+    }
+}
