@@ -9,6 +9,7 @@ pub mod license;
 pub mod session;
 pub mod signing;
 pub mod timestamp;
+pub mod tls;
 
 pub use exit::{Exit, Failure};
 pub use timestamp::Timestamp;

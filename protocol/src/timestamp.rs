@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Microseconds since 1970-01-01T00:00:00Z. Within the years 0000 to 9999, so that it can always be written.
+/// Microseconds since 1970-01-01T00:00:00Z. Within the years 0001 to 9999, which RFC 3339 can write and
+/// every database can keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -16,7 +17,7 @@ pub struct Timestamp(i64);
 #[error("not a time in RFC 3339 form, such as 2026-02-22T10:00:00Z")]
 pub struct NotATime;
 
-const FIRST: i64 = -62_167_219_200_000_000; // 0000-01-01T00:00:00Z
+const FIRST: i64 = -62_135_596_800_000_000; // 0001-01-01T00:00:00Z
 const LAST: i64 = 253_402_300_799_999_999; // 9999-12-31T23:59:59.999999Z
 
 impl Timestamp {
@@ -32,7 +33,7 @@ impl Timestamp {
         Self(micros.clamp(FIRST, LAST))
     }
 
-    /// `None` outside the years that RFC 3339 can write.
+    /// `None` outside the years 0001 to 9999.
     pub fn from_micros(micros: i64) -> Option<Self> {
         (FIRST..=LAST).contains(&micros).then_some(Self(micros))
     }

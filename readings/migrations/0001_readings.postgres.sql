@@ -1,0 +1,43 @@
+CREATE TABLE head (
+    one      smallint PRIMARY KEY CHECK (one = 1),
+    last_seq bigint NOT NULL
+);
+INSERT INTO head VALUES (1, 0);
+
+CREATE TABLE epochs (
+    number     integer PRIMARY KEY,
+    epoch      text        NOT NULL UNIQUE,
+    first_seq  bigint      NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE ingest (
+    writer   text PRIMARY KEY,
+    position bigint NOT NULL
+);
+
+CREATE TABLE tags (
+    id   integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL,
+    unit text
+);
+CREATE UNIQUE INDEX tags_name_unit ON tags (name, coalesce(unit, ''));
+
+CREATE TABLE batches (
+    last_seq   bigint PRIMARY KEY,
+    first_seq  bigint      NOT NULL,
+    writer     text        NOT NULL,
+    position   bigint      NOT NULL,
+    first_time timestamptz NOT NULL,
+    last_time  timestamptz NOT NULL
+);
+CREATE INDEX batches_last_time ON batches (last_time);
+
+CREATE TABLE readings (
+    seq     bigint PRIMARY KEY,
+    time    timestamptz NOT NULL,
+    tag     integer     NOT NULL,
+    value   double precision,
+    quality smallint    NOT NULL,
+    text    text
+);

@@ -1,0 +1,43 @@
+CREATE TABLE head (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    last_seq INTEGER NOT NULL
+);
+INSERT INTO head VALUES (1, 0);
+
+CREATE TABLE epochs (
+    number     INTEGER PRIMARY KEY,
+    epoch      TEXT    NOT NULL UNIQUE,
+    first_seq  INTEGER NOT NULL,
+    started_at INTEGER NOT NULL -- microseconds since 1970
+);
+
+CREATE TABLE ingest (
+    writer   TEXT PRIMARY KEY,
+    position INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE tags (
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    unit TEXT
+);
+CREATE UNIQUE INDEX tags_name_unit ON tags (name, coalesce(unit, ''));
+
+CREATE TABLE batches (
+    last_seq   INTEGER PRIMARY KEY,
+    first_seq  INTEGER NOT NULL,
+    writer     TEXT    NOT NULL,
+    position   INTEGER NOT NULL,
+    first_time INTEGER NOT NULL,
+    last_time  INTEGER NOT NULL
+);
+CREATE INDEX batches_last_time ON batches (last_time);
+
+CREATE TABLE readings (
+    seq     INTEGER PRIMARY KEY,
+    time    INTEGER NOT NULL, -- microseconds since 1970
+    tag     INTEGER NOT NULL,
+    value   REAL,
+    quality INTEGER NOT NULL,
+    text    TEXT
+);

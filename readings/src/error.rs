@@ -1,0 +1,94 @@
+use protocol::{Exit, Failure};
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not there, or gone in the middle; worth trying again.
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(String),
+    /// Trying again does not help; a person has to change something.
+    #[error("{0}")]
+    Configuration(String),
+    /// Its tables are not the ones that this program knows.
+    #[error("the database's schema is not this program's: {0}")]
+    Schema(String),
+    /// No room, or the disk fails.
+    #[error("the database has no room or its disk fails: {0}")]
+    Disk(String),
+    /// A batch that begins behind the position the database knows: the database is not what its writer left.
+    #[error("the database is at position {found} of writer {writer}, not at {expected}")]
+    Position { writer: String, expected: u64, found: u64 },
+    /// The database said no to this statement.
+    #[error("the database refused: {0}")]
+    Refused(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody's doing.
+    pub fn is_worth_retrying(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Disk(_) | Self::Refused(_))
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let exit = match error {
+            StoreError::Unreachable(_) => Exit::Unreachable,
+            StoreError::Configuration(_) | StoreError::Schema(_) => Exit::Configuration,
+            StoreError::Disk(_) => Exit::Disk,
+            StoreError::Position { .. } => Exit::Integrity,
+            StoreError::Refused(_) => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        let text = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Unreachable(text),
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Self::Disk(text),
+            Some(
+                ErrorCode::CannotOpen | ErrorCode::NotADatabase | ErrorCode::PermissionDenied | ErrorCode::ReadOnly,
+            ) => Self::Configuration(text),
+            _ => Self::Refused(text),
+        }
+    }
+}
+
+impl From<postgres::Error> for StoreError {
+    fn from(error: postgres::Error) -> Self {
+        use std::error::Error as _;
+        let Some(refusal) = error.as_db_error() else {
+            // The library's own text is only the stage ("error connecting to server"); the reason is its source.
+            let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            return Self::Unreachable(format!("{error}{reason}"));
+        };
+        let text = match refusal.detail() {
+            Some(detail) => format!("{} ({detail})", refusal.message()),
+            None => refusal.message().to_owned(),
+        };
+        // Classes of PostgreSQL's appendix A.
+        match &refusal.code().code()[..2] {
+            "08" | "57" => Self::Unreachable(text),
+            "53" | "58" => Self::Disk(text),
+            "28" | "3D" => {
+                Self::Configuration(format!("PostgreSQL says: {text}; check DATABASE_URL in config/credentials.env"))
+            }
+            "42" => Self::Schema(text),
+            _ => Self::Refused(text),
+        }
+    }
+}
+
+impl From<std::io::Error> for StoreError {
+    /// What `COPY` streams return.
+    fn from(error: std::io::Error) -> Self {
+        match error.downcast::<postgres::Error>() {
+            Ok(error) => error.into(),
+            Err(error) => Self::Unreachable(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! PostgreSQL. Readings go in and out by binary `COPY`; writers of different processes take turns at the row of `head`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, Read as _, Write as _};
+use std::sync::Arc;
+
+use postgres::{Client, GenericClient, Transaction};
+use protocol::Timestamp;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::StoreError;
+use crate::migrations;
+use crate::postgres_url;
+use crate::reading::{Quality, Reading};
+use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, signed, unsigned};
+
+/// What keeps a session honest: a commit is on disk before it is seen; a lock that an old, dying backend still holds is
+/// waited for, but not for ever; a session of ours that hangs in a transaction is ended by the server.
+const SESSION: &str =
+    "SET synchronous_commit = on; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s';
+     SET client_min_messages = warning; SET timezone = 'UTC'";
+/// Taken while the schema is laid; the number only has to be always the same.
+const SCHEMA_LOCK: i64 = 0x706c_616e_746c_696e;
+/// PostgreSQL counts microseconds from 2000-01-01.
+const MICROS_1970_TO_2000: i64 = 946_684_800_000_000;
+
+pub struct PostgresStore {
+    client: Client,
+    /// Ids of tags that are committed.
+    ids: HashMap<(Arc<str>, Option<Arc<str>>), i32>,
+    names: HashMap<i32, (String, Option<String>)>,
+    /// Every reading up to here has its tag in `names`.
+    names_cover: u64,
+}
+
+impl PostgresStore {
+    pub fn open(url: &str) -> Result<Self, StoreError> {
+        let target = postgres_url::parse(url)?;
+        let mut client = target.config.connect(MakeRustlsConnect::new(target.tls)).map_err(|error| {
+            let shown = postgres_url::shown(url);
+            match StoreError::from(error) {
+                StoreError::Unreachable(text) => StoreError::Unreachable(format!("{shown}: {text}")),
+                StoreError::Configuration(text) => StoreError::Configuration(format!("{shown}: {text}")),
+                other => other,
+            }
+        })?;
+        client.batch_execute(SESSION)?;
+        lay_schema(&mut client)?;
+        Ok(Self { client, ids: HashMap::new(), names: HashMap::new(), names_cover: 0 })
+    }
+
+    /// Ids of the batch's tags; new ones are committed on their own, so that a failed batch cannot take one back.
+    fn tag_ids(&mut self, readings: &[Reading]) -> Result<(), StoreError> {
+        let mut missing: Vec<(Arc<str>, Option<Arc<str>>)> = readings
+            .iter()
+            .map(|reading| (reading.tag.clone(), reading.unit.clone()))
+            .filter(|key| !self.ids.contains_key(key))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        let (names, units): (Vec<&str>, Vec<Option<&str>>) =
+            missing.iter().map(|(name, unit)| (&**name, unit.as_deref())).unzip();
+        self.client.execute(
+            "INSERT INTO tags (name, unit) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING",
+            &[&names, &units],
+        )?;
+        for row in self.client.query("SELECT id, name, unit FROM tags WHERE name = ANY ($1::text[])", &[&names])? {
+            let unit: Option<&str> = row.get(2);
+            self.ids.insert((row.get::<_, &str>(1).into(), unit.map(Arc::from)), row.get(0));
+        }
+        Ok(())
+    }
+
+    /// Tags are committed before the first reading that uses them, so one look behind the newest reading covers all.
+    fn load_names(&mut self, last_seq: u64) -> Result<(), StoreError> {
+        if last_seq <= self.names_cover {
+            return Ok(());
+        }
+        let cover = unsigned(self.client.query_one("SELECT last_seq FROM head", &[])?.get(0));
+        let rows = self.client.query("SELECT id, name, unit FROM tags", &[])?;
+        self.names = rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
+        self.names_cover = cover;
+        Ok(())
+    }
+}
+
+fn lay_schema(client: &mut Client) -> Result<(), StoreError> {
+    let before = applied(client)?;
+    if !before.is_empty() {
+        return migrations::check(migrations::POSTGRES, &before);
+    }
+    let mut transaction = client.transaction()?;
+    // Of two that start at once, the second finds the first one's work when its turn comes.
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&SCHEMA_LOCK])?;
+    if applied(&mut transaction)?.is_empty() {
+        transaction.batch_execute(
+            "CREATE TABLE schema_migrations (
+                 name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
+        )?;
+        for migration in migrations::POSTGRES {
+            transaction.batch_execute(migration.sql)?;
+            transaction.execute(
+                "INSERT INTO schema_migrations (name, sha256) VALUES ($1, $2)",
+                &[&migration.name, &migration.sha256()],
+            )?;
+        }
+        insert_epoch(&mut transaction, 1, 1)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn applied(client: &mut impl GenericClient) -> Result<BTreeMap<String, String>, StoreError> {
+    // Not `to_regclass`: inside a transaction it may still answer from before the lock was waited for.
+    let query =
+        "SELECT EXISTS (SELECT FROM pg_tables WHERE tablename = 'schema_migrations' AND schemaname = current_schema())";
+    let there: bool = client.query_one(query, &[])?.get(0);
+    if !there {
+        return Ok(BTreeMap::new());
+    }
+    let rows = client.query("SELECT name, sha256 FROM schema_migrations", &[])?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+fn insert_epoch(transaction: &mut Transaction<'_>, number: i32, first_seq: u64) -> Result<(), postgres::Error> {
+    transaction
+        .execute(
+            "INSERT INTO epochs (number, epoch, first_seq) VALUES ($1, $2, $3)",
+            &[&number, &new_epoch(), &signed(first_seq)],
+        )
+        .map(|_| ())
+}
+
+impl Store for PostgresStore {
+    fn head(&mut self) -> Result<Head, StoreError> {
+        // One statement, so one snapshot.
+        let rows = self.client.query(
+            "SELECT h.last_seq, coalesce((SELECT min(seq) FROM readings), h.last_seq + 1), e.epoch, e.first_seq
+             FROM head h, epochs e ORDER BY e.number",
+            &[],
+        )?;
+        let first = rows.first().ok_or_else(|| StoreError::Schema("the table epochs is empty".into()))?;
+        Ok(Head {
+            last_seq: unsigned(first.get(0)),
+            first_seq: unsigned(first.get(1)),
+            epochs: rows.iter().map(|row| EpochStart { epoch: row.get(2), first_seq: unsigned(row.get(3)) }).collect(),
+        })
+    }
+
+    fn position(&mut self, writer: &str) -> Result<u64, StoreError> {
+        let row = self.client.query_opt("SELECT position FROM ingest WHERE writer = $1", &[&writer])?;
+        Ok(row.map_or(0, |row| unsigned(row.get(0))))
+    }
+
+    fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, StoreError> {
+        self.tag_ids(batch.readings)?;
+        let mut transaction = self.client.transaction()?;
+        transaction
+            .execute("INSERT INTO ingest (writer, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", &[&batch.writer])?;
+        let moved = transaction.execute(
+            "UPDATE ingest SET position = $3 WHERE writer = $1 AND position = $2",
+            &[&batch.writer, &signed(batch.from), &signed(batch.to)],
+        )?;
+        if moved == 0 {
+            let found =
+                transaction.query_one("SELECT position FROM ingest WHERE writer = $1", &[&batch.writer])?.get(0);
+            return batch.not_moved(unsigned(found));
+        }
+        let count = signed(batch.readings.len() as u64);
+        let last_seq: i64 =
+            transaction.query_one("UPDATE head SET last_seq = last_seq + $1 RETURNING last_seq", &[&count])?.get(0);
+        let first_seq = last_seq - count + 1;
+        if let Some((first_time, last_time)) = batch.times() {
+            transaction.execute(
+                "INSERT INTO batches (last_seq, first_seq, writer, position, first_time, last_time)
+                 VALUES ($1, $2, $3, $4, $5::text::timestamptz, $6::text::timestamptz)",
+                &[
+                    &last_seq,
+                    &first_seq,
+                    &batch.writer,
+                    &signed(batch.to),
+                    &first_time.with_micros(),
+                    &last_time.with_micros(),
+                ],
+            )?;
+            let frames = copy_frames(batch.readings, first_seq, &self.ids);
+            let mut copy = transaction
+                .copy_in("COPY readings (seq, time, tag, value, quality, text) FROM STDIN (FORMAT binary)")?;
+            copy.write_all(&frames)?;
+            copy.finish()?;
+        }
+        transaction.commit()?;
+        Ok(Appended::Stored { last_seq: unsigned(last_seq) })
+    }
+
+    fn begin_epoch(&mut self, current: &str, first_seq: u64, writer: &str, position: u64) -> Result<(), StoreError> {
+        let mut transaction = self.client.transaction()?;
+        // The row that every writer needs: nobody appends while the epoch changes.
+        let last_seq: i64 = transaction.query_one("SELECT last_seq FROM head FOR UPDATE", &[])?.get(0);
+        let row = transaction.query_one("SELECT number, epoch FROM epochs ORDER BY number DESC LIMIT 1", &[])?;
+        let (number, epoch): (i32, String) = (row.get(0), row.get(1));
+        if epoch == current {
+            insert_epoch(&mut transaction, number + 1, first_seq.min(unsigned(last_seq) + 1))?;
+            transaction.execute(
+                "INSERT INTO ingest (writer, position) VALUES ($1, $2)
+                 ON CONFLICT (writer) DO UPDATE SET position = excluded.position",
+                &[&writer, &signed(position)],
+            )?;
+            transaction.commit()?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, span: Span, each: &mut dyn FnMut(&Row<'_>)) -> Result<(), StoreError> {
+        self.load_names(span.last_seq)?;
+        // COPY takes no parameters; these are numbers.
+        let mut condition = format!("seq BETWEEN {} AND {}", signed(span.first_seq), signed(span.last_seq));
+        if let Some(time) = span.not_before {
+            condition += &format!(" AND time >= '{}'", time.with_micros());
+        }
+        let query = format!(
+            "COPY (SELECT seq, time, tag, value, quality, text FROM readings WHERE {condition} ORDER BY seq)
+             TO STDOUT (FORMAT binary)"
+        );
+        let mut frames = self.client.copy_out(&query)?;
+        read_frames(&mut frames, &self.names, each)
+    }
+
+    fn count(&mut self, span: Span) -> Result<u64, StoreError> {
+        let Some(not_before) = span.not_before else { return Ok((span.last_seq + 1).saturating_sub(span.first_seq)) };
+        let query = format!(
+            "SELECT count(*) FROM readings WHERE seq BETWEEN $1 AND $2 AND time >= '{}'",
+            not_before.with_micros()
+        );
+        let row = self.client.query_one(&query, &[&signed(span.first_seq), &signed(span.last_seq)])?;
+        Ok(unsigned(row.get(0)))
+    }
+
+    fn spans_since(&mut self, time: Timestamp, through_seq: u64) -> Result<Vec<Span>, StoreError> {
+        let query = format!(
+            "SELECT first_seq, last_seq, first_time < '{0}' FROM batches
+             WHERE last_time >= '{0}' AND first_seq <= $1 ORDER BY last_seq",
+            time.with_micros()
+        );
+        let rows = self.client.query(&query, &[&signed(through_seq)])?;
+        let spans = rows.iter().map(|row| Span {
+            first_seq: unsigned(row.get(0)),
+            last_seq: unsigned(row.get(1)).min(through_seq),
+            not_before: row.get::<_, bool>(2).then_some(time),
+        });
+        Ok(Span::joined(spans.collect()))
+    }
+}
+
+const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const COLUMNS: i16 = 6;
+
+/// The readings as `COPY … (FORMAT binary)` takes them.
+fn copy_frames(readings: &[Reading], first_seq: i64, ids: &HashMap<(Arc<str>, Option<Arc<str>>), i32>) -> Vec<u8> {
+    fn field(frames: &mut Vec<u8>, bytes: Option<&[u8]>) {
+        let length = bytes.map_or(-1, |bytes| i32::try_from(bytes.len()).expect("a text of a device is short"));
+        frames.extend_from_slice(&length.to_be_bytes());
+        frames.extend_from_slice(bytes.unwrap_or_default());
+    }
+    let mut frames = Vec::with_capacity(COPY_HEADER.len() + readings.len() * 64);
+    frames.extend_from_slice(COPY_HEADER);
+    for (seq, reading) in (first_seq..).zip(readings) {
+        frames.extend_from_slice(&COLUMNS.to_be_bytes());
+        field(&mut frames, Some(&seq.to_be_bytes()));
+        field(&mut frames, Some(&(reading.time.as_micros() - MICROS_1970_TO_2000).to_be_bytes()));
+        field(&mut frames, Some(&ids[&(reading.tag.clone(), reading.unit.clone())].to_be_bytes()));
+        field(&mut frames, reading.value.map(f64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
+        field(&mut frames, Some(&i16::from(reading.quality.0).to_be_bytes()));
+        field(&mut frames, reading.text.as_deref().map(str::as_bytes));
+    }
+    frames.extend_from_slice(&(-1_i16).to_be_bytes());
+    frames
+}
+
+fn read_frames(
+    frames: &mut impl BufRead,
+    names: &HashMap<i32, (String, Option<String>)>,
+    each: &mut dyn FnMut(&Row<'_>),
+) -> Result<(), StoreError> {
+    let mut header = [0; COPY_HEADER.len()];
+    frames.read_exact(&mut header)?;
+    let mut text = Vec::new();
+    loop {
+        let columns = i16::from_be_bytes(array(frames)?);
+        if columns == -1 {
+            // The stream's end has to be read, or the connection would answer the next question with it.
+            std::io::copy(frames, &mut std::io::sink())?;
+            return Ok(());
+        }
+        if columns != COLUMNS {
+            return Err(StoreError::Schema(format!("COPY sent {columns} columns instead of {COLUMNS}")));
+        }
+        let seq = i64::from_be_bytes(required(frames)?);
+        let micros = i64::from_be_bytes(required(frames)?).saturating_add(MICROS_1970_TO_2000);
+        let tag = i32::from_be_bytes(required(frames)?);
+        let value = fixed(frames)?.map(f64::from_be_bytes);
+        let quality = i16::from_be_bytes(required(frames)?);
+        let has_text = bytes(frames, &mut text)?;
+        let (name, unit) =
+            names.get(&tag).ok_or_else(|| StoreError::Schema(format!("a reading has the unknown tag {tag}")))?;
+        each(&Row {
+            seq: unsigned(seq),
+            time: Timestamp::from_micros(micros).unwrap_or(Timestamp::EPOCH),
+            tag: name,
+            value: value.filter(|value| value.is_finite()),
+            unit: unit.as_deref(),
+            quality: Quality(u8::try_from(quality).unwrap_or(0)),
+            text: if has_text { std::str::from_utf8(&text).ok() } else { None },
+        });
+    }
+}
+
+fn array<const N: usize>(frames: &mut impl BufRead) -> Result<[u8; N], StoreError> {
+    let mut bytes = [0; N];
+    frames.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn fixed<const N: usize>(frames: &mut impl BufRead) -> Result<Option<[u8; N]>, StoreError> {
+    match i32::from_be_bytes(array(frames)?) {
+        -1 => Ok(None),
+        length if usize::try_from(length) == Ok(N) => array(frames).map(Some),
+        length => Err(StoreError::Schema(format!("COPY sent a field of {length} bytes instead of {N}"))),
+    }
+}
+
+fn required<const N: usize>(frames: &mut impl BufRead) -> Result<[u8; N], StoreError> {
+    fixed(frames)?.ok_or_else(|| StoreError::Schema("COPY sent no value where one is required".into()))
+}
+
+fn bytes(frames: &mut impl BufRead, text: &mut Vec<u8>) -> Result<bool, StoreError> {
+    text.clear();
+    let Ok(length) = u64::try_from(i32::from_be_bytes(array(frames)?)) else { return Ok(false) };
+    frames.take(length).read_to_end(text)?;
+    Ok(true)
+}

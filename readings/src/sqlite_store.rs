@@ -1,0 +1,298 @@
+//! SQLite: the embedded default. Writers take turns by SQLite's own lock; `synchronous = FULL` makes a commit durable
+//! before anybody sees it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use protocol::Timestamp;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
+
+use crate::error::StoreError;
+use crate::migrations;
+use crate::reading::{Quality, Reading};
+use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, signed, unsigned};
+
+/// How long one writer waits for another. Transactions are short; an import's are the longest.
+const BUSY: Duration = Duration::from_secs(10);
+
+pub struct SqliteStore {
+    connection: Connection,
+    /// Ids of tags that are committed.
+    ids: HashMap<(Arc<str>, Option<Arc<str>>), i64>,
+    names: HashMap<i64, (String, Option<String>)>,
+    /// Every reading up to here has its tag in `names`.
+    names_cover: u64,
+}
+
+impl SqliteStore {
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let named = |error: rusqlite::Error| match StoreError::from(error) {
+            StoreError::Configuration(text) => StoreError::Configuration(format!(
+                "could not open the SQLite database {}: {text}; check DATABASE_URL and who may write in its folder",
+                path.display()
+            )),
+            StoreError::Disk(text) => StoreError::Disk(format!("{}: {text}", path.display())),
+            other => other,
+        };
+        let mut connection = Connection::open(path).map_err(named)?;
+        connection.busy_timeout(BUSY).map_err(named)?;
+        switch_to_wal(&connection).map_err(named)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(named)?;
+        lay_schema(&mut connection).map_err(|error| match error {
+            StoreError::Disk(text) => StoreError::Disk(format!("{}: {text}", path.display())),
+            other => other,
+        })?;
+        Ok(Self { connection, ids: HashMap::new(), names: HashMap::new(), names_cover: 0 })
+    }
+
+    /// Ids of the batch's tags; new ones are committed on their own, so that a failed batch cannot take one back.
+    fn tag_ids(&mut self, readings: &[Reading]) -> Result<(), StoreError> {
+        let key = |reading: &Reading| (reading.tag.clone(), reading.unit.clone());
+        if readings.iter().all(|reading| self.ids.contains_key(&key(reading))) {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut found = HashMap::new();
+        {
+            let mut select = transaction.prepare_cached("SELECT id FROM tags WHERE name = ?1 AND unit IS ?2")?;
+            let mut insert = transaction.prepare_cached("INSERT INTO tags (name, unit) VALUES (?1, ?2)")?;
+            for reading in readings {
+                if self.ids.contains_key(&key(reading)) || found.contains_key(&key(reading)) {
+                    continue;
+                }
+                let names = params![&*reading.tag, reading.unit.as_deref()];
+                let id = match select.query_row(names, |row| row.get(0)).optional()? {
+                    Some(id) => id,
+                    None => insert.insert(names)?,
+                };
+                found.insert(key(reading), id);
+            }
+        }
+        transaction.commit()?;
+        self.ids.extend(found);
+        Ok(())
+    }
+
+    /// Tags are committed before the first reading that uses them, so one look behind the newest reading covers all.
+    fn load_names(&mut self, last_seq: u64) -> Result<(), StoreError> {
+        if last_seq <= self.names_cover {
+            return Ok(());
+        }
+        let cover = self.connection.query_row("SELECT last_seq FROM head", [], |row| row.get(0)).map(unsigned)?;
+        let mut statement = self.connection.prepare_cached("SELECT id, name, unit FROM tags")?;
+        let names = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+        self.names = names.collect::<Result<_, _>>()?;
+        self.names_cover = cover;
+        Ok(())
+    }
+}
+
+/// Of two that open a new file at once, SQLite refuses one of them at this step without waiting for the other.
+fn switch_to_wal(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let deadline = Instant::now() + BUSY;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn lay_schema(connection: &mut Connection) -> Result<(), StoreError> {
+    let applied = |connection: &Connection| -> Result<BTreeMap<String, String>, rusqlite::Error> {
+        let there: bool = connection.query_row(
+            "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations'",
+            [],
+            |row| row.get(0),
+        )?;
+        if !there {
+            return Ok(BTreeMap::new());
+        }
+        let mut statement = connection.prepare("SELECT name, sha256 FROM schema_migrations")?;
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    let before = applied(connection)?;
+    if !before.is_empty() {
+        return migrations::check(migrations::SQLITE, &before);
+    }
+    // Of two that start at once, the second finds the first one's work when its turn comes.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if applied(&transaction)?.is_empty() {
+        transaction.execute_batch(
+            "CREATE TABLE schema_migrations (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, applied_at INTEGER NOT NULL)",
+        )?;
+        for migration in migrations::SQLITE {
+            transaction.execute_batch(migration.sql)?;
+            transaction.execute(
+                "INSERT INTO schema_migrations VALUES (?1, ?2, ?3)",
+                params![migration.name, migration.sha256(), Timestamp::now().as_micros()],
+            )?;
+        }
+        insert_epoch(&transaction, 1, 1)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn insert_epoch(transaction: &Transaction<'_>, number: i64, first_seq: u64) -> Result<(), rusqlite::Error> {
+    let values = params![number, new_epoch(), signed(first_seq), Timestamp::now().as_micros()];
+    transaction.execute("INSERT INTO epochs VALUES (?1, ?2, ?3, ?4)", values).map(|_| ())
+}
+
+impl Store for SqliteStore {
+    fn head(&mut self) -> Result<Head, StoreError> {
+        // One statement, so one snapshot.
+        let mut statement = self.connection.prepare_cached(
+            "SELECT h.last_seq, coalesce((SELECT min(seq) FROM readings), h.last_seq + 1), e.epoch, e.first_seq
+             FROM head h, epochs e ORDER BY e.number",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut head = Head { epochs: Vec::new(), first_seq: 1, last_seq: 0 };
+        while let Some(row) = rows.next()? {
+            head.last_seq = unsigned(row.get(0)?);
+            head.first_seq = unsigned(row.get(1)?);
+            head.epochs.push(EpochStart { epoch: row.get(2)?, first_seq: unsigned(row.get(3)?) });
+        }
+        match head.epochs.is_empty() {
+            true => Err(StoreError::Schema("the table epochs is empty".into())),
+            false => Ok(head),
+        }
+    }
+
+    fn position(&mut self, writer: &str) -> Result<u64, StoreError> {
+        let position = self
+            .connection
+            .query_row("SELECT position FROM ingest WHERE writer = ?1", [writer], |row| row.get(0))
+            .optional()?;
+        Ok(position.map_or(0, unsigned))
+    }
+
+    fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, StoreError> {
+        self.tag_ids(batch.readings)?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute("INSERT INTO ingest VALUES (?1, 0) ON CONFLICT DO NOTHING", [batch.writer])?;
+        let moved = transaction.execute(
+            "UPDATE ingest SET position = ?3 WHERE writer = ?1 AND position = ?2",
+            params![batch.writer, signed(batch.from), signed(batch.to)],
+        )?;
+        if moved == 0 {
+            let found =
+                transaction
+                    .query_row("SELECT position FROM ingest WHERE writer = ?1", [batch.writer], |row| row.get(0))?;
+            return batch.not_moved(unsigned(found));
+        }
+        let last_seq: i64 = transaction.query_row(
+            "UPDATE head SET last_seq = last_seq + ?1 RETURNING last_seq",
+            [signed(batch.readings.len() as u64)],
+            |row| row.get(0),
+        )?;
+        let mut seq = last_seq - signed(batch.readings.len() as u64);
+        if let Some((first_time, last_time)) = batch.times() {
+            transaction.execute(
+                "INSERT INTO batches VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    last_seq,
+                    seq + 1,
+                    batch.writer,
+                    signed(batch.to),
+                    first_time.as_micros(),
+                    last_time.as_micros()
+                ],
+            )?;
+        }
+        let mut insert = transaction.prepare_cached("INSERT INTO readings VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        for reading in batch.readings {
+            seq += 1;
+            let tag = self.ids[&(reading.tag.clone(), reading.unit.clone())];
+            insert.execute(params![
+                seq,
+                reading.time.as_micros(),
+                tag,
+                reading.value,
+                reading.quality.0,
+                reading.text
+            ])?;
+        }
+        drop(insert);
+        transaction.commit()?;
+        Ok(Appended::Stored { last_seq: unsigned(last_seq) })
+    }
+
+    fn begin_epoch(&mut self, current: &str, first_seq: u64, writer: &str, position: u64) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let (number, epoch, last_seq): (i64, String, i64) = transaction.query_row(
+            "SELECT e.number, e.epoch, h.last_seq FROM epochs e, head h ORDER BY e.number DESC LIMIT 1",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )?;
+        if epoch == current {
+            insert_epoch(&transaction, number + 1, first_seq.min(unsigned(last_seq) + 1))?;
+            transaction.execute(
+                "INSERT INTO ingest VALUES (?1, ?2) ON CONFLICT (writer) DO UPDATE SET position = excluded.position",
+                params![writer, signed(position)],
+            )?;
+            transaction.commit()?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, span: Span, each: &mut dyn FnMut(&Row<'_>)) -> Result<(), StoreError> {
+        self.load_names(span.last_seq)?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT seq, time, tag, value, quality, text FROM readings
+             WHERE seq BETWEEN ?1 AND ?2 AND time >= ?3 ORDER BY seq",
+        )?;
+        let not_before = span.not_before.map_or(i64::MIN, Timestamp::as_micros);
+        let mut rows = statement.query(params![signed(span.first_seq), signed(span.last_seq), not_before])?;
+        while let Some(row) = rows.next()? {
+            let tag: i64 = row.get(2)?;
+            let (name, unit) = self
+                .names
+                .get(&tag)
+                .ok_or_else(|| StoreError::Schema(format!("a reading has the unknown tag {tag}")))?;
+            each(&Row {
+                seq: unsigned(row.get(0)?),
+                time: Timestamp::from_micros(row.get(1)?).unwrap_or(Timestamp::EPOCH),
+                tag: name,
+                value: row.get(3)?,
+                unit: unit.as_deref(),
+                quality: Quality(row.get(4)?),
+                text: match row.get_ref(5)? {
+                    ValueRef::Text(text) => std::str::from_utf8(text).ok(),
+                    _ => None,
+                },
+            });
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, span: Span) -> Result<u64, StoreError> {
+        let Some(not_before) = span.not_before else { return Ok((span.last_seq + 1).saturating_sub(span.first_seq)) };
+        let count = self.connection.query_row(
+            "SELECT count(*) FROM readings WHERE seq BETWEEN ?1 AND ?2 AND time >= ?3",
+            params![signed(span.first_seq), signed(span.last_seq), not_before.as_micros()],
+            |row| row.get(0),
+        )?;
+        Ok(unsigned(count))
+    }
+
+    fn spans_since(&mut self, time: Timestamp, through_seq: u64) -> Result<Vec<Span>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT first_seq, last_seq, first_time < ?1 FROM batches
+             WHERE last_time >= ?1 AND first_seq <= ?2 ORDER BY last_seq",
+        )?;
+        let spans = statement.query_map(params![time.as_micros(), signed(through_seq)], |row| {
+            Ok(Span {
+                first_seq: unsigned(row.get(0)?),
+                last_seq: unsigned(row.get(1)?).min(through_seq),
+                not_before: row.get::<_, bool>(2)?.then_some(time),
+            })
+        })?;
+        Ok(Span::joined(spans.collect::<Result<_, _>>()?))
+    }
+}

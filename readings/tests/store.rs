@@ -1,0 +1,278 @@
+//! One suite for every kind of store: what is told here of SQLite holds for PostgreSQL, word for word.
+
+#![cfg(unix)]
+
+use std::sync::{Arc, LazyLock};
+
+use private_postgres::{Options, PrivatePostgres};
+use protocol::Timestamp;
+use readings::{Appended, Batch, Quality, Reading, Span, Store, StoreError};
+
+static SERVER: LazyLock<PrivatePostgres> =
+    LazyLock::new(|| PrivatePostgres::start(&Options::default()).unwrap_or_else(|error| panic!("{error}")));
+
+/// A database that opens as often as one likes, and is gone with this.
+struct Database {
+    folder: tempfile::TempDir,
+    url: String,
+}
+
+impl Database {
+    fn sqlite() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), url: "sqlite:plant.db".into() }
+    }
+
+    fn postgres() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), url: SERVER.new_database() }
+    }
+
+    fn open(&self) -> Box<dyn Store> {
+        readings::open(&self.url, self.folder.path()).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+macro_rules! on_both {
+    ($($story:ident)*) => {
+        mod on_sqlite { $(#[test] fn $story() { super::$story(&super::Database::sqlite()); })* }
+        mod on_postgres { $(#[test] fn $story() { super::$story(&super::Database::postgres()); })* }
+    };
+}
+
+on_both! {
+    two_that_start_at_once_lay_one_schema
+    what_goes_in_comes_out
+    a_batch_is_stored_once_however_often_it_is_tried
+    a_position_behind_the_writers_is_refused
+    writers_at_once_leave_no_hole_and_what_was_seen_stays
+    a_reading_that_arrives_late_is_found_by_its_time
+    a_new_epoch_begins_once_and_moves_the_position
+    an_edited_migration_is_refused
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_micros(1_771_754_400_000_000 + second * 1_000_000).unwrap()
+}
+
+fn reading(tag: &str, second: i64, value: f64) -> Reading {
+    Reading {
+        time: at(second),
+        tag: tag.into(),
+        value: Some(value),
+        unit: Some("C".into()),
+        quality: Quality::GOOD,
+        text: None,
+    }
+}
+
+fn append(store: &mut dyn Store, writer: &str, from: u64, readings: &[Reading]) -> Result<Appended, StoreError> {
+    store.append(&Batch { writer, from, to: from + 1, readings })
+}
+
+fn all(store: &mut dyn Store) -> Vec<(u64, Reading)> {
+    let head = store.head().unwrap();
+    read(store, Span::all(head.first_seq, head.last_seq))
+}
+
+fn read(store: &mut dyn Store, span: Span) -> Vec<(u64, Reading)> {
+    let mut found = Vec::new();
+    store
+        .read(span, &mut |row| {
+            let reading = Reading {
+                time: row.time,
+                tag: row.tag.into(),
+                value: row.value,
+                unit: row.unit.map(Arc::from),
+                quality: row.quality,
+                text: row.text.map(str::to_owned),
+            };
+            found.push((row.seq, reading));
+        })
+        .unwrap();
+    assert_eq!(store.count(span).unwrap(), found.len() as u64);
+    found
+}
+
+fn two_that_start_at_once_lay_one_schema(database: &Database) {
+    let epochs: Vec<String> = std::thread::scope(|scope| {
+        let starts: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| database.open().head().unwrap().epoch().to_owned())).collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
+    assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
+}
+
+fn what_goes_in_comes_out(database: &Database) {
+    let mut store = database.open();
+    let odd =
+        Reading { time: Timestamp::parse("0001-01-01T00:00:00Z").unwrap(), unit: None, ..reading("odd", 0, -1e-300) };
+    let late = Reading { time: Timestamp::parse("9999-12-31T23:59:59.999999Z").unwrap(), ..reading("a", 0, 1e308) };
+    let text =
+        Reading {
+            value: None, text: Some("дверь \"A\"\u{1}🚪".into()), quality: Quality::BAD, ..reading("a", 1, 0.0)
+        };
+    let long = Reading { text: Some("x".repeat(10_000)), tag: "t".repeat(10_000).into(), ..reading("", 2, 5e-324) };
+    let not =
+        Reading { value: Some(f64::NAN), text: Some("nul\0".into()), unit: Some("".into()), ..reading("n", 3, 0.0) }
+            .normalised();
+    assert_eq!((not.value, not.text.as_deref(), not.unit.as_deref()), (None, Some("nul\u{fffd}"), None));
+    let readings = [odd, late, text, long, not];
+    assert_eq!(append(store.as_mut(), "collector", 0, &readings).unwrap(), Appended::Stored { last_seq: 5 });
+    let found = all(database.open().as_mut());
+    assert_eq!(found, (1..).zip(readings).collect::<Vec<_>>());
+    assert!(reading("zero", 0, -0.0).normalised().value.unwrap().is_sign_positive());
+}
+
+fn a_batch_is_stored_once_however_often_it_is_tried(database: &Database) {
+    let mut store = database.open();
+    let batch = [reading("a", 0, 1.0), reading("b", 0, 2.0)];
+    assert_eq!(append(store.as_mut(), "collector", 0, &batch).unwrap(), Appended::Stored { last_seq: 2 });
+    assert_eq!(append(store.as_mut(), "collector", 0, &batch).unwrap(), Appended::AlreadyStored);
+    assert_eq!(append(database.open().as_mut(), "collector", 0, &batch).unwrap(), Appended::AlreadyStored);
+    assert_eq!(append(store.as_mut(), "import", 0, &batch).unwrap(), Appended::Stored { last_seq: 4 });
+    assert_eq!(append(store.as_mut(), "collector", 1, &batch).unwrap(), Appended::Stored { last_seq: 6 });
+    assert_eq!((store.position("collector").unwrap(), store.position("import").unwrap()), (2, 1));
+    assert_eq!(store.position("nobody").unwrap(), 0);
+    assert_eq!(all(store.as_mut()).len(), 6);
+}
+
+fn a_position_behind_the_writers_is_refused(database: &Database) {
+    let mut store = database.open();
+    let error = append(store.as_mut(), "collector", 7, &[reading("a", 0, 1.0)]).unwrap_err();
+    assert!(matches!(error, StoreError::Position { expected: 7, found: 0, .. }), "{error}");
+    assert_eq!(all(store.as_mut()), []);
+}
+
+/// Writers in turn, a reader in between: what it saw of the order never changes behind it.
+fn writers_at_once_leave_no_hole_and_what_was_seen_stays(database: &Database) {
+    const WRITERS: usize = 4;
+    const BATCHES: usize = 25;
+    let pulled = std::thread::scope(|scope| {
+        let write = |writer| {
+            scope.spawn(move || {
+                let (name, mut store) = (format!("writer{writer}"), database.open());
+                for batch in 0..BATCHES {
+                    let readings: Vec<_> = (0..=batch % 3).map(|at| reading(&name, batch as i64, at as f64)).collect();
+                    append(store.as_mut(), &name, batch as u64, &readings).unwrap();
+                }
+            })
+        };
+        let writers: Vec<_> = (0..WRITERS).map(write).collect();
+        let mut store = database.open();
+        let mut pulled: Vec<(u64, Reading)> = Vec::new();
+        loop {
+            let last_round = writers.iter().all(std::thread::ScopedJoinHandle::is_finished);
+            let head = store.head().unwrap();
+            let from = pulled.last().map_or(1, |(seq, _)| seq + 1);
+            pulled.extend(read(store.as_mut(), Span::all(from, head.last_seq)));
+            if last_round {
+                return pulled;
+            }
+        }
+    });
+    assert_eq!(pulled, all(database.open().as_mut()));
+    assert!(pulled.iter().map(|(seq, _)| *seq).eq(1..=pulled.len() as u64), "a hole in the order");
+    let expected: usize = (0..BATCHES).map(|batch| batch % 3 + 1).sum::<usize>() * WRITERS;
+    assert_eq!(pulled.len(), expected);
+}
+
+fn a_reading_that_arrives_late_is_found_by_its_time(database: &Database) {
+    let mut store = database.open();
+    append(store.as_mut(), "collector", 0, &[reading("a", 0, 0.0), reading("a", 10, 1.0)]).unwrap();
+    append(store.as_mut(), "collector", 1, &[reading("a", 20, 2.0), reading("a", 21, 3.0)]).unwrap();
+    append(store.as_mut(), "collector", 2, &[reading("a", 22, 4.0)]).unwrap();
+    append(store.as_mut(), "collector", 3, &[reading("a", 1, 5.0)]).unwrap();
+    append(store.as_mut(), "collector", 4, &[reading("a", 30, 6.0)]).unwrap();
+    let spans = store.spans_since(at(10), 5).unwrap();
+    let values: Vec<_> =
+        spans.iter().flat_map(|span| read(store.as_mut(), *span)).map(|(_, reading)| reading.value.unwrap()).collect();
+    assert_eq!(values, [1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(spans, [Span { not_before: Some(at(10)), ..Span::all(1, 2) }, Span::all(3, 5)]);
+}
+
+fn a_new_epoch_begins_once_and_moves_the_position(database: &Database) {
+    let mut store = database.open();
+    append(store.as_mut(), "collector", 0, &[reading("a", 0, 0.0), reading("a", 1, 1.0), reading("a", 2, 2.0)])
+        .unwrap();
+    let before = store.head().unwrap();
+    store.begin_epoch(before.epoch(), 2, "collector", 40).unwrap();
+    store.begin_epoch(before.epoch(), 2, "collector", 50).unwrap();
+    let after = store.head().unwrap();
+    assert_eq!((after.epochs.len(), store.position("collector").unwrap()), (2, 40));
+    let ranges = after.epoch_ranges(1, 3);
+    assert_eq!((ranges[0].last_seq, ranges[1].first_seq, ranges[1].last_seq), (1, 2, 3));
+    assert_eq!(after.locate(before.epoch(), 3), Some(1));
+    assert_eq!(after.locate(after.epoch(), 3), Some(3));
+    assert_eq!(after.locate("elsewhere", 3), None);
+    append(store.as_mut(), "collector", 40, &[reading("a", 3, 3.0)]).unwrap();
+    assert_eq!(store.head().unwrap().last_seq, 4);
+}
+
+fn an_edited_migration_is_refused(database: &Database) {
+    drop(database.open());
+    let edit = "UPDATE schema_migrations SET sha256 = 'other'";
+    match database.url.strip_prefix("sqlite:") {
+        Some(path) => {
+            drop(rusqlite::Connection::open(database.folder.path().join(path)).unwrap().execute(edit, []).unwrap())
+        }
+        None => drop(SERVER.sql(database.url.rsplit('/').next().unwrap(), edit)),
+    }
+    let Err(error) = readings::open(&database.url, database.folder.path()) else { panic!("opened") };
+    assert!(matches!(error, StoreError::Schema(_)), "{error}");
+}
+
+#[test]
+fn postgres_speaks_tls_and_verifies_when_asked() {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    let server = PrivatePostgres::start(&Options {
+        tls: Some((made.cert.pem(), made.signing_key.serialize_pem())),
+        ..Options::default()
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
+    let folder = tempfile::tempdir().unwrap();
+    let authority = folder.path().join("authority.pem");
+    std::fs::write(&authority, made.cert.pem()).unwrap();
+    let url = server.new_database();
+    let open = |parameters: String| readings::open(&format!("{url}?{parameters}"), folder.path());
+    for parameters in ["sslmode=require".to_owned(), format!("sslmode=verify-full&sslrootcert={}", authority.display())]
+    {
+        open(parameters).unwrap_or_else(|error| panic!("{error}")).head().unwrap();
+        let name = url.rsplit('/').next().unwrap();
+        let encrypted = server.sql(name, "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = 'plantlink'");
+        // The connection above may be closing at this moment; what counts is that it was made at all.
+        assert!(["0", "1"].contains(&encrypted.as_str()));
+    }
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(&authority, other.cert.pem()).unwrap();
+    let Err(error) = open(format!("sslmode=verify-full&sslrootcert={}", authority.display())) else {
+        panic!("a foreign authority was believed")
+    };
+    assert!(matches!(error, StoreError::Unreachable(_)), "{error}");
+    let Err(error) = readings::open(&format!("{}?sslmode=require", SERVER.new_database()), folder.path()) else {
+        panic!("no TLS there")
+    };
+    assert!(error.to_string().contains("TLS"), "{error}");
+}
+
+#[test]
+fn a_wrong_url_says_what_is_wrong_and_never_the_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = SERVER.new_database();
+    let wrong_password = good.replace("p%40ss", "secret");
+    let wrong_database = good.rsplit_once('/').unwrap().0.to_owned() + "/nowhere";
+    for (url, kind, word) in [
+        ("mysql://h/db", "configuration", "sqlite:data/plant.db"),
+        ("sqlite:no/such/folder/plant.db", "configuration", "no/such/folder"),
+        (wrong_password.as_str(), "configuration", "password authentication failed"),
+        (wrong_database.as_str(), "configuration", "nowhere"),
+        ("postgres://plant:secret@127.0.0.1:1/db", "unreachable", "127.0.0.1:1"),
+    ] {
+        let Err(error) = readings::open(url, folder.path()) else { panic!("{url}") };
+        let found = match error {
+            StoreError::Configuration(_) => "configuration",
+            StoreError::Unreachable(_) => "unreachable",
+            _ => "other",
+        };
+        let text = error.to_string();
+        assert!(found == kind && text.contains(word) && !text.contains("secret"), "{url}: {found}: {text}");
+    }
+}
