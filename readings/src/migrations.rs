@@ -28,7 +28,10 @@ pub fn check(known: &[Migration], applied: &BTreeMap<String, String>) -> Result<
     for migration in known {
         match applied.get(migration.name) {
             None => {
-                return Err(StoreError::Schema(format!("migration {} is missing; an update brings it", migration.name)));
+                return Err(StoreError::Schema(format!(
+                    "migration {} is missing; an update brings it",
+                    migration.name
+                )));
             }
             Some(hash) if *hash != migration.sha256() => {
                 return Err(StoreError::Schema(format!(
