@@ -102,6 +102,14 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(|error| name_error("sync", folder, error))
 }
 
+/// Room on the file system that holds `path`, in bytes, as far as this user may use it.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    fs4::available_space(path).map_err(|error| name_error("look for room at", path, error))
+}
+
 /// Adds what was tried and the path to an error of the file system, which by itself says neither.
 pub fn name_error(operation: &str, path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("could not {operation} {}: {error}", path.display()))

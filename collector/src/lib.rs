@@ -1,0 +1,81 @@
+//! From devices to the readings store.
+//!
+//! Sources poll on their own cadence and hand readings to the acceptor, which makes them durable in the [`spool`] and
+//! keeps the latest of each tag. The storer takes batches out of the spool, in order, and stores each exactly once.
+//! Between the two there is nothing but the spool: the way is the same whether the database is up or has been down for
+//! a day.
+
+mod accept;
+mod account;
+mod import;
+mod live;
+mod once;
+pub mod source;
+pub mod spool;
+mod store;
+
+use std::sync::{Arc, Mutex};
+
+use config::{Credentials, InstallRoot, Settings, Sources};
+use daemon::{Control, Health};
+use protocol::Failure;
+use protocol::control::FromChild;
+
+use account::Account;
+use spool::Spool;
+
+pub use import::import;
+pub use once::gather_once;
+
+/// The collector's name among writers of the store.
+const WRITER: &str = "collector";
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// Bad configuration, a second collector on this root, or a disk that takes no spool.
+pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
+    let settings = Settings::read(root)?;
+    daemon::start_logging(&settings);
+    let sources = Sources::read(&root.sources_file())?;
+    let url = database_url(root)?;
+    let control = Arc::new(Control::start());
+    let spool =
+        Spool::open(&root.collector_state().join("spool"), settings.spool_max_bytes, settings.low_disk_reserve_bytes)?;
+    let _only = only_collector(root)?;
+
+    let account = Arc::new(Account::new(&sources));
+    let spool = Arc::new(Mutex::new(spool));
+    let health = Health::bind(0).await?;
+    health.serve(control.clone(), account.clone(), live::routes(account.clone()));
+    let storer = store::start(root.clone(), url, spool.clone(), account.clone());
+    let (readings, acceptor) = accept::start(spool.clone(), account.clone(), storer.waker());
+    let polling = source::start(&sources, &readings, &account);
+    drop(readings);
+    control.say(&FromChild::Ready { version: daemon::version().to_owned() });
+    tracing::info!(tags = account.tags(), "collecting");
+
+    account.report_until_stopped(&control, &spool).await;
+    // In the order of the way: no new readings, then all accepted ones into the spool, then what the store takes.
+    polling.stop().await;
+    acceptor.finish();
+    storer.finish();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn database_url(root: &InstallRoot) -> Result<String, Failure> {
+    Credentials::read(&root.credentials_file())?.database_url.ok_or_else(|| {
+        Failure::configuration(
+            "no database is named; set DATABASE_URL in config/credentials.env, e.g. DATABASE_URL=sqlite:data/plant.db",
+        )
+    })
+}
+
+/// Two collectors would spool into one folder.
+fn only_collector(root: &InstallRoot) -> Result<durable::Lock, Failure> {
+    durable::Lock::take(&root.collector_state().join("lock")).map_err(|error| match error {
+        durable::LockError::Held(_) => Failure::failed("another collector runs on this root; stop it first"),
+        durable::LockError::File(error) => error.into(),
+    })
+}

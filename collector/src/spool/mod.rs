@@ -1,0 +1,376 @@
+//! The spool: every accepted batch, in order, on disk, until the store has it.
+//!
+//! Append-only segment files; a record is synced before [`Spool::append`] returns, and carries a checksum and what was
+//! known of the database at that time. A process always begins a segment of its own, so a torn record can only be the
+//! last of a segment: whatever follows a bad checksum was never accepted.
+
+mod record;
+mod segment;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use protocol::{Failure, Timestamp};
+use readings::Reading;
+
+pub use record::Known;
+use segment::{Entry, Segment};
+
+/// A new segment begins behind so many bytes. Room is given back by whole segments.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+pub struct Spool {
+    folder: PathBuf,
+    max_bytes: u64,
+    disk_reserve_bytes: u64,
+    segments: VecDeque<Segment>,
+    /// The last of `segments` takes records; false before the first record and after a failed write.
+    open: bool,
+    last_position: u64,
+    known: Option<Known>,
+    rate: Rate,
+}
+
+/// Why readings were not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    #[error("the spool is full: {bytes} of {max} bytes; bring the database back or raise SPOOL_MAX_BYTES")]
+    Full { bytes: u64, max: u64 },
+    #[error("the disk is nearly full: {free} bytes free, {reserve} are kept in reserve (LOW_DISK_RESERVE_BYTES)")]
+    DiskLow { free: u64, reserve: u64 },
+    #[error(transparent)]
+    File(#[from] io::Error),
+}
+
+/// What lies in the spool and is not in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stock {
+    pub readings: u64,
+    pub oldest_time: Option<Timestamp>,
+    /// `None` while nothing comes in.
+    pub seconds_left: Option<f64>,
+}
+
+impl Spool {
+    /// Reads what earlier processes left.
+    ///
+    /// # Errors
+    /// If the folder cannot be read or written.
+    pub fn open(folder: &Path, max_bytes: u64, disk_reserve_bytes: u64) -> Result<Self, Failure> {
+        std::fs::create_dir_all(folder).map_err(|error| durable::name_error("create", folder, error))?;
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(|error| durable::name_error("read", folder, error))? {
+            let path = entry.map_err(|error| durable::name_error("read", folder, error))?.path();
+            if path.extension().is_some_and(|ending| ending == "spool") {
+                paths.push(path);
+            }
+        }
+        // Named after their first position, with leading zeros.
+        paths.sort();
+        let mut segments = VecDeque::new();
+        let (mut last_position, mut known) = (0, None);
+        for path in paths {
+            let segment = Segment::read(&path, &mut known)?;
+            last_position = segment.last_position().unwrap_or(last_position);
+            segments.push_back(segment);
+        }
+        // Positions only have to rise. Beginning at the clock keeps them from meeting positions that a rolled-back disk
+        // has forgotten but the database knows.
+        last_position = last_position.max(u64::try_from(Timestamp::now().as_micros()).unwrap_or(0));
+        let folder = folder.to_owned();
+        Ok(Self {
+            folder,
+            max_bytes,
+            disk_reserve_bytes,
+            segments,
+            open: false,
+            last_position,
+            known,
+            rate: Rate::default(),
+        })
+    }
+
+    /// Makes a batch durable.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; then nothing of the batch was accepted.
+    pub fn append(&mut self, readings: &[Reading]) -> Result<(), SpoolError> {
+        let bytes = self.bytes();
+        if bytes >= self.max_bytes {
+            return Err(SpoolError::Full { bytes, max: self.max_bytes });
+        }
+        let free = durable::free_bytes(&self.folder)?;
+        if free < self.disk_reserve_bytes {
+            return Err(SpoolError::DiskLow { free, reserve: self.disk_reserve_bytes });
+        }
+        let written = self.write(readings)?;
+        self.rate.appended(written);
+        Ok(())
+    }
+
+    /// Notes durably what is known of the database, without readings.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn note(&mut self) -> io::Result<()> {
+        if self.known.is_some() { self.write(&[]).map(|_| ()) } else { Ok(()) }
+    }
+
+    fn write(&mut self, readings: &[Reading]) -> io::Result<u64> {
+        let position = self.last_position + 1;
+        if !self.open || self.segments.back().is_some_and(|segment| segment.bytes() >= SEGMENT_BYTES) {
+            self.segments.push_back(Segment::create(&self.folder, position)?);
+            self.open = true;
+        }
+        let segment = self.segments.back_mut().expect("pushed above if there was none");
+        match segment.append(position, self.known.as_ref(), readings) {
+            Ok(written) => {
+                self.last_position = position;
+                self.drop_stored();
+                Ok(written)
+            }
+            Err(error) => {
+                // The segment may end in half a record; nothing may follow it.
+                self.open = false;
+                Err(error)
+            }
+        }
+    }
+
+    /// Batches behind `position`, joined up to about `at_most` readings, and the position of the last of them.
+    ///
+    /// # Errors
+    /// Those of the disk, or a record that is no longer what was written.
+    pub fn read_after(&self, position: u64, at_most: usize) -> io::Result<Option<(u64, Vec<Reading>)>> {
+        let mut readings = Vec::new();
+        let mut last = None;
+        for (segment, entry) in self.entries_after(position) {
+            if last.is_some() && readings.len() + entry.readings > at_most {
+                break;
+            }
+            segment.read_entry(entry, &mut readings)?;
+            last = Some(entry.position);
+        }
+        Ok(last.map(|position| (position, readings)))
+    }
+
+    pub fn has_after(&self, position: u64) -> bool {
+        self.entries_after(position).next().is_some()
+    }
+
+    /// The database has everything up to `known.position`. Becomes durable with the next record; until then the
+    /// database's own position tells.
+    ///
+    /// # Errors
+    /// Those of the disk, when segments are removed.
+    pub fn acknowledge(&mut self, known: Known) -> io::Result<()> {
+        self.known = Some(known);
+        self.drop_stored();
+        Ok(())
+    }
+
+    /// What a look at the database showed.
+    pub fn learn(&mut self, known: Known) {
+        self.known = Some(known);
+    }
+
+    /// What was last known of the database.
+    pub fn known(&self) -> Option<&Known> {
+        self.known.as_ref()
+    }
+
+    /// The newest position handed out.
+    pub fn last_position(&self) -> u64 {
+        self.last_position
+    }
+
+    /// The oldest position that the database is not known to have.
+    pub fn first_pending(&self) -> Option<u64> {
+        let position = self.known.as_ref().map_or(0, |known| known.position);
+        self.entries_after(position).next().map(|(_, entry)| entry.position)
+    }
+
+    pub fn stock(&self) -> Stock {
+        let position = self.known.as_ref().map_or(0, |known| known.position);
+        let mut stock = Stock::default();
+        for (_, entry) in self.entries_after(position) {
+            stock.readings += entry.readings as u64;
+            stock.oldest_time = stock.oldest_time.into_iter().chain([entry.oldest_time]).min();
+        }
+        let free = durable::free_bytes(&self.folder).unwrap_or(0).saturating_sub(self.disk_reserve_bytes);
+        let room = self.max_bytes.saturating_sub(self.bytes()).min(free);
+        stock.seconds_left = self.rate.seconds_for(room);
+        stock
+    }
+
+    fn entries_after(&self, position: u64) -> impl Iterator<Item = (&Segment, &Entry)> {
+        let segments = self.segments.iter().filter(move |segment| segment.last_position() > Some(position));
+        segments.flat_map(move |segment| segment.entries_after(position).map(move |entry| (segment, entry)))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.segments.iter().map(Segment::bytes).sum()
+    }
+
+    /// Removes segments that the database has, but never the newest that holds a record: in it stands what is known.
+    fn drop_stored(&mut self) {
+        let Some(known) = &self.known else { return };
+        while self.segments.len() > 1
+            && self.segments.back().is_some_and(|newest| newest.last_position().is_some())
+            && self.segments[0].last_position() <= Some(known.position)
+        {
+            // One that stays is read again at the next start and found stored; no reason to stop for.
+            if let Err(error) = self.segments[0].remove() {
+                tracing::warn!(%error, "a spool segment that is stored could not be removed");
+            }
+            self.segments.pop_front();
+        }
+    }
+}
+
+/// Bytes a second, smoothed.
+#[derive(Default)]
+struct Rate {
+    bytes_per_second: f64,
+    last: Option<Instant>,
+}
+
+impl Rate {
+    fn appended(&mut self, bytes: u64) {
+        let now = Instant::now();
+        if let Some(last) = self.last {
+            let rate = bytes as f64 / now.duration_since(last).as_secs_f64().max(0.001);
+            self.bytes_per_second = match self.bytes_per_second {
+                0.0 => rate,
+                before => before + (rate - before) * 0.1,
+            };
+        }
+        self.last = Some(now);
+    }
+
+    fn seconds_for(&self, bytes: u64) -> Option<f64> {
+        (self.bytes_per_second > 0.0).then(|| (bytes as f64 / self.bytes_per_second).round())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use readings::Quality;
+
+    use super::*;
+
+    fn reading(at: i64, tag: &str) -> Reading {
+        let time = Timestamp::from_micros(1_771_754_400_000_000 + at).unwrap();
+        let text = (at % 3 == 0).then(|| "текст".to_owned());
+        Reading {
+            time,
+            tag: tag.into(),
+            value: Some(at as f64 / 7.0),
+            unit: Some("bar".into()),
+            quality: Quality::GOOD,
+            text,
+        }
+    }
+
+    fn open(folder: &Path) -> Spool {
+        Spool::open(folder, 1 << 30, 0).unwrap()
+    }
+
+    fn all(spool: &Spool) -> Vec<Reading> {
+        spool.read_after(0, usize::MAX).unwrap().map(|(_, readings)| readings).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_was_accepted_is_there_after_a_restart_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut expected = Vec::new();
+        for start in 0..3 {
+            let mut spool = open(folder.path());
+            for batch in 0..4 {
+                let batch = [reading(start * 10 + batch, "a"), reading(start * 10 + batch, "b")];
+                spool.append(&batch).unwrap();
+                expected.extend(batch);
+            }
+            assert_eq!(all(&spool), expected);
+        }
+        let spool = open(folder.path());
+        assert_eq!(all(&spool), expected);
+        assert_eq!(spool.stock().readings, 24);
+        assert_eq!(spool.stock().oldest_time, Some(expected[0].time));
+    }
+
+    #[test]
+    fn a_tail_torn_at_any_byte_loses_only_the_record_that_was_not_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = open(folder.path());
+        spool.append(&[reading(1, "a")]).unwrap();
+        let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        let whole = std::fs::metadata(&path).unwrap().len();
+        spool.append(&[reading(2, "a"), reading(3, "b")]).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for cut in whole..bytes.len() as u64 {
+            std::fs::write(&path, &bytes[..cut as usize]).unwrap();
+            let mut spool = open(folder.path());
+            assert_eq!(all(&spool), [reading(1, "a")], "cut at {cut}");
+            // And what is accepted from now on is not hidden behind the torn record.
+            spool.append(&[reading(4, "c")]).unwrap();
+            assert_eq!(all(&open(folder.path())), [reading(1, "a"), reading(4, "c")]);
+            for path in std::fs::read_dir(folder.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .filter(|other| *other != path)
+            {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn stored_segments_go_and_what_is_known_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let epoch = "0123456789abcdef0123456789abcdef".to_owned();
+        for start in 0..5 {
+            let mut spool = open(folder.path());
+            if start > 0 {
+                assert_eq!(spool.known().map(|known| known.epoch.as_str()), (start > 1).then_some(epoch.as_str()));
+            }
+            spool.append(&[reading(start, "a")]).unwrap();
+            let position = spool.last_position();
+            spool.acknowledge(Known { epoch: epoch.clone(), position }).unwrap();
+            assert!(!spool.has_after(position));
+            assert_eq!(spool.stock().readings, 0);
+            if start > 0 {
+                spool.note().unwrap();
+            }
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(open(folder.path()).known().unwrap().epoch, epoch);
+    }
+
+    #[test]
+    fn a_full_spool_refuses_and_keeps_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), 300, 0).unwrap();
+        let accepted = (0..100).take_while(|at| spool.append(&[reading(*at, "a")]).is_ok()).count();
+        assert!((1..20).contains(&accepted), "{accepted}");
+        assert!(matches!(spool.append(&[reading(0, "a")]), Err(SpoolError::Full { .. })));
+        assert_eq!(all(&open(folder.path())).len(), accepted);
+        let mut low = Spool::open(folder.path(), 1 << 30, u64::MAX).unwrap();
+        assert!(matches!(low.append(&[reading(0, "a")]), Err(SpoolError::DiskLow { .. })));
+    }
+
+    #[test]
+    fn small_batches_are_joined_up_to_a_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = open(folder.path());
+        for at in 0..10 {
+            spool.append(&[reading(at, "a"), reading(at, "b")]).unwrap();
+        }
+        let (first, readings) = spool.read_after(0, 5).unwrap().unwrap();
+        assert_eq!(readings.len(), 4);
+        let (_, readings) = spool.read_after(first, 1).unwrap().unwrap();
+        assert_eq!(readings.len(), 2, "a batch larger than the wish comes whole");
+    }
+}

@@ -1,0 +1,157 @@
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use protocol::Timestamp;
+use readings::Reading;
+
+use super::record::{self, Dictionary, Known};
+
+/// One file of the spool. Tags are written out where they first occur in it.
+pub struct Segment {
+    path: PathBuf,
+    file: Option<File>,
+    /// Up to here it is whole.
+    bytes: u64,
+    dictionary: Dictionary,
+    entries: Vec<Entry>,
+    last_position: Option<u64>,
+}
+
+/// Where a record with readings lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub position: u64,
+    pub readings: usize,
+    pub oldest_time: Timestamp,
+    offset: u64,
+}
+
+/// Format and its version; a newer one is left alone and said so.
+const HEADER: &[u8; 8] = b"PLSPOOL\x01";
+const LENGTH_AND_CHECKSUM: u64 = 8;
+
+impl Segment {
+    /// An empty file for records from `position` on, there after a power cut.
+    pub fn create(folder: &Path, position: u64) -> io::Result<Self> {
+        let path = folder.join(format!("{position:020}.spool"));
+        let named = |error| durable::name_error("write", &path, error);
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).map_err(named)?;
+        file.write_all(HEADER).map_err(named)?;
+        durable::sync_folder(folder)?;
+        let bytes = HEADER.len() as u64;
+        Ok(Self {
+            path,
+            file: Some(file),
+            bytes,
+            dictionary: Dictionary::default(),
+            entries: Vec::new(),
+            last_position: None,
+        })
+    }
+
+    /// Reads a file that an earlier process left, up to its end or to the first record that is not whole. What the
+    /// records say of the database goes to `known`.
+    pub fn read(path: &Path, known: &mut Option<Known>) -> io::Result<Self> {
+        let mut content = Vec::new();
+        File::open(path)
+            .and_then(|mut file| file.read_to_end(&mut content))
+            .map_err(|error| durable::name_error("read", path, error))?;
+        let mut segment = Self {
+            path: path.to_owned(),
+            file: None,
+            bytes: 0,
+            dictionary: Dictionary::default(),
+            entries: Vec::new(),
+            last_position: None,
+        };
+        if content.len() >= HEADER.len() && &content[..HEADER.len()] != HEADER {
+            let what =
+                "is a spool segment of another format; an earlier version of the collector reads it, or move it away";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} {what}", path.display())));
+        }
+        let mut offset = HEADER.len().min(content.len());
+        while let Some(payload) = whole_record(&content[offset..]) {
+            let Ok(record) = record::decode(payload, &mut segment.dictionary) else { break };
+            *known = record.known.or(known.take());
+            segment.add(record.position, &record.readings, offset as u64);
+            offset += LENGTH_AND_CHECKSUM as usize + payload.len();
+        }
+        if offset < content.len() {
+            let lost = content.len() - offset;
+            tracing::warn!(segment = %path.display(), bytes = lost, "a torn record at the end was never accepted and is left out");
+        }
+        segment.bytes = offset as u64;
+        Ok(segment)
+    }
+
+    /// Appends a record and syncs it. After an error the file may end in half a record.
+    pub fn append(&mut self, position: u64, known: Option<&Known>, readings: &[Reading]) -> io::Result<u64> {
+        let payload = record::encode(position, known, readings, &mut self.dictionary);
+        let mut bytes = Vec::with_capacity(payload.len() + LENGTH_AND_CHECKSUM as usize);
+        bytes.extend_from_slice(&u32::try_from(payload.len()).map_err(io::Error::other)?.to_le_bytes());
+        bytes.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+        bytes.extend_from_slice(&payload);
+        let file =
+            self.file.as_mut().ok_or_else(|| io::Error::other("an earlier process's segment is not written to"))?;
+        let written = file.write_all(&bytes).and_then(|()| file.sync_data());
+        written.map_err(|error| durable::name_error("write", &self.path, error))?;
+        self.add(position, readings, self.bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len() as u64)
+    }
+
+    fn add(&mut self, position: u64, readings: &[Reading], offset: u64) {
+        self.last_position = Some(position);
+        if let Some(oldest_time) = readings.iter().map(|reading| reading.time).min() {
+            self.entries.push(Entry { position, readings: readings.len(), oldest_time, offset });
+        }
+    }
+
+    pub fn read_entry(&self, entry: &Entry, readings: &mut Vec<Reading>) -> io::Result<()> {
+        let named = |error| durable::name_error("read", &self.path, error);
+        let mut file = File::open(&self.path).map_err(named)?;
+        file.seek(SeekFrom::Start(entry.offset)).map_err(named)?;
+        let mut start = [0; LENGTH_AND_CHECKSUM as usize];
+        file.read_exact(&mut start).map_err(named)?;
+        let length = u64::from(u32::from_le_bytes([start[0], start[1], start[2], start[3]]));
+        let mut record = start.to_vec();
+        file.take(length).read_to_end(&mut record).map_err(named)?;
+        let damaged = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} is damaged at byte {}", self.path.display(), entry.offset),
+            )
+        };
+        let payload = whole_record(&record).ok_or_else(damaged)?;
+        readings.extend(record::decode_known(payload, &self.dictionary).map_err(|_| damaged())?);
+        Ok(())
+    }
+
+    pub fn entries_after(&self, position: u64) -> impl Iterator<Item = &Entry> {
+        let from = self.entries.partition_point(|entry| entry.position <= position);
+        self.entries[from..].iter()
+    }
+
+    pub fn last_position(&self) -> Option<u64> {
+        self.last_position
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn remove(&mut self) -> io::Result<()> {
+        self.file = None;
+        durable::remove(&self.path)
+    }
+}
+
+/// The payload of the record at the start of `bytes`, if all of it is there and its checksum is right.
+fn whole_record(bytes: &[u8]) -> Option<&[u8]> {
+    let number = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let (length, checksum) = (number(0)?, number(4)?);
+    let payload = bytes.get(8..)?.get(..usize::try_from(length).ok()?)?;
+    (crc32fast::hash(payload) == checksum).then_some(payload)
+}

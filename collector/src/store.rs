@@ -1,0 +1,224 @@
+//! The storer: from the spool into the database, in order, each batch exactly once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use config::InstallRoot;
+use rand::Rng as _;
+use readings::{Appended, Batch, Store, StoreError};
+use serde::Deserialize;
+
+use crate::WRITER;
+use crate::account::Account;
+use crate::spool::{Known, Spool};
+
+/// After an outage, small batches are stored together up to this size.
+const READINGS_AT_ONCE: usize = 10_000;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LOOK_FOR_REQUESTS_EVERY: Duration = Duration::from_secs(1);
+/// At a stop, the store is given so long to take the rest; what it does not take waits in the spool.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
+
+pub struct Storer {
+    thread: JoinHandle<()>,
+    waker: Waker,
+    stopping: Arc<AtomicBool>,
+}
+
+/// Tells the storer that the spool has something.
+#[derive(Clone)]
+pub struct Waker(SyncSender<()>);
+
+impl Waker {
+    pub fn wake(&self) {
+        // A wake-up that is waiting already is enough.
+        if let Err(TrySendError::Disconnected(())) = self.0.try_send(()) {
+            tracing::error!("the storer is gone; readings stay in the spool");
+        }
+    }
+}
+
+impl Storer {
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    pub fn finish(self) {
+        self.stopping.store(true, Ordering::Release);
+        self.waker.wake();
+        let _ = self.thread.join();
+    }
+}
+
+pub fn start(root: InstallRoot, url: String, spool: Arc<Mutex<Spool>>, account: Arc<Account>) -> Storer {
+    let (waker, wakes) = sync_channel(1);
+    let stopping = Arc::new(AtomicBool::new(false));
+    let work = Work { root, url, spool, account, wakes, stopping: stopping.clone(), connection: None, finish_by: None };
+    Storer { thread: std::thread::spawn(move || work.run()), waker: Waker(waker), stopping }
+}
+
+struct Work {
+    root: InstallRoot,
+    url: String,
+    spool: Arc<Mutex<Spool>>,
+    account: Arc<Account>,
+    wakes: Receiver<()>,
+    stopping: Arc<AtomicBool>,
+    connection: Option<Connection>,
+    finish_by: Option<Instant>,
+}
+
+/// A connection whose database was compared with what the spool knows.
+struct Connection {
+    store: Box<dyn Store>,
+    epoch: String,
+    /// The writer's position that the database is known to be at.
+    position: u64,
+}
+
+/// `state/agent/epoch_request.json`: the agent was shown a cursor beyond everything that it ever told.
+#[derive(Deserialize)]
+struct EpochRequest {
+    epoch: String,
+    first_seq: u64,
+}
+
+impl Work {
+    fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let outcome = self.store_all();
+            let wait = match &outcome {
+                Ok(()) => {
+                    pause = FIRST_PAUSE;
+                    LOOK_FOR_REQUESTS_EVERY
+                }
+                Err(error) => {
+                    // Whatever failed, the connection's state is unknown: the next one starts by asking.
+                    self.connection = None;
+                    tracing::warn!(%error, "the store takes nothing; readings are kept in the spool");
+                    let jittered = pause.mul_f64(rand::thread_rng().gen_range(0.75..1.25));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    jittered
+                }
+            };
+            self.account.store_error(outcome.err().map(|error| error.to_string()));
+            if self.is_finished() {
+                break;
+            }
+            self.wait(wait);
+        }
+        // So that the next start knows what the database has, without replaying.
+        if let Err(error) = self.lock().note() {
+            tracing::warn!(%error, "could not note the position at the end");
+        }
+    }
+
+    /// Until the spool is empty.
+    fn store_all(&mut self) -> Result<(), StoreError> {
+        if self.connection.is_none() {
+            let connection = self.connect()?;
+            self.connection = Some(connection);
+            tracing::info!(database = %readings::shown_url(&self.url), "storing");
+        }
+        self.follow_request()?;
+        loop {
+            let Some(connection) = &mut self.connection else { return Ok(()) };
+            let next = self
+                .spool
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .read_after(connection.position, READINGS_AT_ONCE);
+            let batch = next.map_err(|error| StoreError::Disk(error.to_string()))?;
+            let Some((position, batch)) = batch else { return Ok(()) };
+            let batch = Batch { writer: WRITER, from: connection.position, to: position, readings: &batch };
+            if connection.store.append(&batch)? == Appended::AlreadyStored {
+                tracing::info!(position, "a batch was stored already");
+            }
+            connection.position = position;
+            let known = Known { epoch: connection.epoch.clone(), position };
+            self.lock().acknowledge(known).map_err(|error| StoreError::Disk(error.to_string()))?;
+            if self.finish_by.is_some_and(|deadline| Instant::now() > deadline) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Compares the database with what the spool knows of it, and begins a new epoch if it is another one, or behind.
+    fn connect(&mut self) -> Result<Connection, StoreError> {
+        let mut store = readings::open(&self.url, self.root.path())?;
+        let mut head = store.head()?;
+        let mut position = store.position(WRITER)?;
+        let (known, last) = {
+            let spool = self.lock();
+            (spool.known().cloned(), spool.last_position())
+        };
+        let reason = match &known {
+            None if position == 0 => None,
+            None => Some("this collector has no record of it"),
+            Some(known) if known.epoch != head.epoch() => Some("it is another database, or was replaced"),
+            Some(known) if position < known.position => Some("it has lost what it had confirmed; was it restored?"),
+            // Numbers of new batches would count as stored.
+            Some(_) if position > last => Some("it knows more than this collector; was the disk rolled back?"),
+            Some(_) => None,
+        };
+        if let Some(reason) = reason {
+            let pending_from = self.lock().first_pending().map_or(last, |first| first - 1);
+            tracing::warn!(reason, position, pending_from, "a new epoch begins in the database");
+            store.begin_epoch(head.epoch(), head.last_seq + 1, WRITER, pending_from)?;
+            head = store.head()?;
+            position = store.position(WRITER)?;
+        }
+        let epoch = head.epoch().to_owned();
+        self.lock().learn(Known { epoch: epoch.clone(), position });
+        Ok(Connection { store, epoch, position })
+    }
+
+    fn follow_request(&mut self) -> Result<(), StoreError> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let Ok(request) = std::fs::read(self.root.epoch_request()) else { return Ok(()) };
+        // Half a file is one that the agent is about to replace.
+        let Ok(request) = serde_json::from_slice::<EpochRequest>(&request) else { return Ok(()) };
+        // Followed once: from then on the epoch is another.
+        if request.epoch == connection.epoch {
+            tracing::warn!(first_seq = request.first_seq, "HQ knows more than this database; a new epoch begins");
+            connection.store.begin_epoch(&request.epoch, request.first_seq, WRITER, connection.position)?;
+            connection.epoch = connection.store.head()?.epoch().to_owned();
+            let known = Known { epoch: connection.epoch.clone(), position: connection.position };
+            self.spool.lock().unwrap_or_else(PoisonError::into_inner).learn(known);
+        }
+        Ok(())
+    }
+
+    fn is_finished(&mut self) -> bool {
+        if self.finish_by.is_none() && self.stopping.load(Ordering::Acquire) {
+            self.finish_by = Some(Instant::now() + FINISH_WITHIN);
+        }
+        let Some(deadline) = self.finish_by else { return false };
+        let nothing_left = self.connection.as_ref().is_some_and(|connection| {
+            !self.spool.lock().unwrap_or_else(PoisonError::into_inner).has_after(connection.position)
+        });
+        // Without a connection the spool keeps everything; there is nothing to wait for.
+        nothing_left || self.connection.is_none() || Instant::now() > deadline
+    }
+
+    /// Until something comes in; with a failing store, which is not asked more often because more comes in, all of
+    /// `wait`. A stop is never kept waiting.
+    fn wait(&self, wait: Duration) {
+        let deadline = Instant::now() + wait;
+        loop {
+            let woken = self.wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok();
+            if !woken || self.connection.is_some() || self.stopping.load(Ordering::Acquire) {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Spool> {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
