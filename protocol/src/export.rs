@@ -68,13 +68,17 @@ const CURSOR_SUBFIELD: [u8; 2] = *b"PL";
 /// DEFLATE level of exported members: gzip's default, for its size.
 const LEVEL: u32 = 6;
 
-/// One complete gzip member over `lines`, with the cursor of the place behind it.
-pub fn write_member(lines: &[u8], cursor_behind: &str) -> Vec<u8> {
-    let mut extra = CURSOR_SUBFIELD.to_vec();
-    let length = u16::try_from(cursor_behind.len()).expect("a cursor is some eighty bytes");
-    extra.extend_from_slice(&length.to_le_bytes());
-    extra.extend_from_slice(cursor_behind.as_bytes());
-    let mut encoder = GzBuilder::new().extra(extra).write(Vec::with_capacity(lines.len() / 8), Compression::new(LEVEL));
+/// One complete gzip member over `lines`, with the cursor of the place behind it, if one can go on there.
+pub fn write_member(lines: &[u8], cursor_behind: Option<&str>) -> Vec<u8> {
+    let mut builder = GzBuilder::new();
+    if let Some(cursor) = cursor_behind {
+        let mut extra = CURSOR_SUBFIELD.to_vec();
+        let length = u16::try_from(cursor.len()).expect("a cursor is some eighty bytes");
+        extra.extend_from_slice(&length.to_le_bytes());
+        extra.extend_from_slice(cursor.as_bytes());
+        builder = builder.extra(extra);
+    }
+    let mut encoder = builder.write(Vec::with_capacity(lines.len() / 8), Compression::new(LEVEL));
     encoder.write_all(lines).expect("writing to memory cannot fail");
     encoder.finish().expect("writing to memory cannot fail")
 }
@@ -257,7 +261,7 @@ mod tests {
         let body = parts
             .iter()
             .enumerate()
-            .flat_map(|(at, part)| write_member(part.as_bytes(), &format!("cursor-{at}")))
+            .flat_map(|(at, part)| write_member(part.as_bytes(), Some(&format!("cursor-{at}"))))
             .collect();
         (body, parts.concat())
     }

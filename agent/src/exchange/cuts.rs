@@ -1,0 +1,173 @@
+//! `state/agent/exports.db`: what HQ was told. A cut is on disk before anybody hears of it.
+
+use std::path::Path;
+
+use protocol::{Failure, Timestamp};
+use readings::{EpochStart, Head};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+/// The exact set of readings that one export covers: all up to `seq` of `epoch`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Strictly rising, later than every earlier one.
+    pub period_end: Timestamp,
+    pub epoch: String,
+    pub seq: u64,
+}
+
+pub struct Cuts(Connection);
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS cuts (
+        period_end INTEGER PRIMARY KEY, -- microseconds since 1970
+        epoch      TEXT    NOT NULL,
+        seq        INTEGER NOT NULL
+    );
+    CREATE INDEX IF NOT EXISTS cuts_place ON cuts (epoch, seq);
+    CREATE TABLE IF NOT EXISTS acknowledgements (
+        key        TEXT PRIMARY KEY,
+        period_end INTEGER NOT NULL,
+        at         INTEGER NOT NULL
+    );
+    -- Every epoch ever seen in the database, and which one it followed.
+    CREATE TABLE IF NOT EXISTS epochs (
+        epoch     TEXT PRIMARY KEY,
+        first_seq INTEGER NOT NULL,
+        parent    TEXT
+    );";
+
+impl Cuts {
+    /// # Errors
+    /// A file that is no such database, or cannot be written.
+    pub fn open(file: &Path) -> Result<Self, Failure> {
+        let named = |error: rusqlite::Error| Failure::disk(format!("could not open {}: {error}", file.display()));
+        let connection = Connection::open(file).map_err(named)?;
+        connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(named)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(named)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(named)?;
+        connection.execute_batch(SCHEMA).map_err(named)?;
+        Ok(Self(connection))
+    }
+
+    /// Records a new cut, durably.
+    pub fn record(&mut self, epoch: &str, seq: u64) -> rusqlite::Result<Cut> {
+        let transaction = self.0.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let newest: Option<i64> = transaction.query_row("SELECT max(period_end) FROM cuts", [], |row| row.get(0))?;
+        let micros = Timestamp::now().as_micros().max(newest.map_or(i64::MIN, |newest| newest + 1));
+        let period_end = Timestamp::from_micros(micros).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, micros))?;
+        transaction.execute("INSERT INTO cuts VALUES (?1, ?2, ?3)", params![micros, epoch, signed(seq)])?;
+        transaction.commit()?;
+        Ok(Cut { period_end, epoch: epoch.to_owned(), seq })
+    }
+
+    pub fn at(&self, period_end: Timestamp) -> rusqlite::Result<Option<Cut>> {
+        self.one("SELECT period_end, epoch, seq FROM cuts WHERE period_end = ?1", params![period_end.as_micros()])
+    }
+
+    pub fn newest_at_or_before(&self, time: Timestamp) -> rusqlite::Result<Option<Cut>> {
+        let query = "SELECT period_end, epoch, seq FROM cuts WHERE period_end <= ?1 ORDER BY period_end DESC LIMIT 1";
+        self.one(query, params![time.as_micros()])
+    }
+
+    pub fn newest(&self) -> rusqlite::Result<Option<Cut>> {
+        self.one("SELECT period_end, epoch, seq FROM cuts ORDER BY period_end DESC LIMIT 1", [])
+    }
+
+    /// The farthest that anybody was told of an epoch.
+    pub fn farthest_in(&self, epoch: &str) -> rusqlite::Result<Option<u64>> {
+        let seq: Option<i64> =
+            self.0.query_row("SELECT max(seq) FROM cuts WHERE epoch = ?1", [epoch], |row| row.get(0))?;
+        Ok(seq.map(unsigned))
+    }
+
+    /// `key` has handed `cut` back.
+    pub fn acknowledge(&self, key: &str, cut: &Cut) -> rusqlite::Result<()> {
+        self.0.execute(
+            "INSERT INTO acknowledgements VALUES (?1, ?2, ?3)
+             ON CONFLICT (key) DO UPDATE SET period_end = max(period_end, excluded.period_end), at = excluded.at",
+            params![key, cut.period_end.as_micros(), Timestamp::now().as_micros()],
+        )?;
+        Ok(())
+    }
+
+    pub fn acknowledged(&self, key: &str) -> rusqlite::Result<Option<Cut>> {
+        let query =
+            "SELECT cuts.period_end, epoch, seq FROM acknowledgements JOIN cuts USING (period_end) WHERE key = ?1";
+        self.one(query, params![key])
+    }
+
+    /// Remembers the epochs of a database, so that a place in one that a restored database has lost can still be found.
+    pub fn learn(&self, head: &Head) -> rusqlite::Result<()> {
+        let mut parent: Option<&EpochStart> = None;
+        for start in &head.epochs {
+            self.0.execute(
+                "INSERT INTO epochs VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                params![start.epoch, signed(start.first_seq), parent.map(|parent| &parent.epoch)],
+            )?;
+            parent = Some(start);
+        }
+        Ok(())
+    }
+
+    /// The place where an epoch began, told in the epoch before it.
+    pub fn beginning_of(&self, epoch: &str) -> rusqlite::Result<Option<(String, u64)>> {
+        let query = "SELECT parent, first_seq - 1 FROM epochs WHERE epoch = ?1 AND parent IS NOT NULL";
+        self.0.query_row(query, [epoch], |row| Ok((row.get(0)?, unsigned(row.get(1)?)))).optional()
+    }
+
+    fn one(&self, query: &str, parameters: impl rusqlite::Params) -> rusqlite::Result<Option<Cut>> {
+        self.0.query_row(query, parameters, cut).optional()
+    }
+}
+
+fn cut(row: &Row<'_>) -> rusqlite::Result<Cut> {
+    let micros = row.get(0)?;
+    let period_end = Timestamp::from_micros(micros).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, micros))?;
+    Ok(Cut { period_end, epoch: row.get(1)?, seq: unsigned(row.get(2)?) })
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn period_ends_rise_whatever_the_clock_does_and_are_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("exports.db");
+        let mut cuts = Cuts::open(&file).unwrap();
+        let ahead = Timestamp::parse("2099-01-01T00:00:00Z").unwrap();
+        let first = cuts.record("a", 1).unwrap();
+        cuts.0.execute("INSERT INTO cuts VALUES (?1, 'a', 2)", [ahead.as_micros()]).unwrap();
+        let third = Cuts::open(&file).unwrap().record("b", 3).unwrap();
+        assert_eq!(third.period_end.as_micros(), ahead.as_micros() + 1);
+        assert_eq!(cuts.newest().unwrap(), Some(third));
+        assert_eq!(cuts.at(first.period_end).unwrap(), Some(first.clone()));
+        assert_eq!(
+            cuts.newest_at_or_before(ahead.saturating_sub(std::time::Duration::from_micros(1))).unwrap(),
+            Some(first)
+        );
+        assert_eq!(cuts.farthest_in("a").unwrap(), Some(2));
+        assert_eq!(cuts.farthest_in("c").unwrap(), None);
+    }
+
+    #[test]
+    fn keys_acknowledge_apart_and_never_backwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut cuts = Cuts::open(&folder.path().join("exports.db")).unwrap();
+        let (one, two) = (cuts.record("a", 1).unwrap(), cuts.record("a", 2).unwrap());
+        cuts.acknowledge("hq", &two).unwrap();
+        cuts.acknowledge("hq", &one).unwrap();
+        cuts.acknowledge("hub", &one).unwrap();
+        assert_eq!(cuts.acknowledged("hq").unwrap(), Some(two));
+        assert_eq!(cuts.acknowledged("hub").unwrap(), Some(one));
+        assert_eq!(cuts.acknowledged("other").unwrap(), None);
+    }
+}

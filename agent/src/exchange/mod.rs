@@ -1,0 +1,7 @@
+//! What a session is used for, one module each. None of them knows how the session came about.
+
+pub mod cuts;
+pub mod export;
+mod place;
+pub mod status;
+mod stream;

@@ -1,0 +1,74 @@
+//! The agent: a TLS server that only ever answers.
+//!
+//! [`server`] accepts, limits and times connections; [`session`] says who is calling; [`exchange`] is what a session is
+//! then used for, one module each. All routes stand in [`routes`].
+
+mod account;
+mod exchange;
+mod routes;
+mod server;
+mod session;
+
+use std::sync::Arc;
+
+use config::{Credentials, InstallRoot, Settings};
+use daemon::{Control, Health};
+use protocol::control::{FromChild, Role};
+use protocol::signing::PublicKey;
+use protocol::{Failure, Timestamp};
+
+use account::Account;
+use exchange::cuts::Cuts;
+use exchange::export::Exporter;
+use server::certificate::Certificate;
+use server::connections::Connections;
+use session::Sessions;
+
+/// What every request may need.
+pub(crate) struct Agent {
+    pub root: InstallRoot,
+    pub settings: Settings,
+    pub control: Arc<Control>,
+    pub certificate: Arc<Certificate>,
+    pub sessions: Sessions,
+    pub exporter: Exporter,
+    pub account: Arc<Account>,
+}
+
+/// Runs until it is told to stop; what is being exported then has ten seconds to end.
+///
+/// # Errors
+/// Bad configuration, an unusable key or certificate, a port in use.
+pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
+    let started = Timestamp::now();
+    let settings = Settings::read(root)?;
+    daemon::start_logging(&settings);
+    let keys = PublicKey::read_all(&root.resolve(&settings.server_public_key_file))?;
+    let url = Credentials::read(&root.credentials_file())?.database_url.ok_or_else(|| {
+        Failure::configuration(
+            "no database is named; set DATABASE_URL in config/credentials.env, e.g. DATABASE_URL=sqlite:data/plant.db",
+        )
+    })?;
+    std::fs::create_dir_all(root.agent_state())
+        .map_err(|error| durable::name_error("create", &root.agent_state(), error))?;
+    let control = Arc::new(Control::start());
+    let certificate =
+        Certificate::load(&root.resolve(&settings.agent_cert_file), &root.resolve(&settings.agent_key_file))?;
+    let account = Arc::new(Account::new(control.clone()));
+    let cuts = Cuts::open(&root.agent_state().join("exports.db"))?;
+    let sessions = Sessions::new(keys, &settings, root, started, account.clone());
+    let exporter = Exporter::new(url, root.clone(), cuts, control.clone());
+    let agent = Arc::new(Agent { root: root.clone(), settings, control, certificate, sessions, exporter, account });
+
+    let listener = server::bind(&agent.settings).await?;
+    let address = listener.local_addr().map_err(|error| Failure::failed(error.to_string()))?;
+    Health::bind(0).await?.serve(agent.control.clone(), agent.account.clone(), axum::Router::new());
+    agent.control.listening(Role::Service, &format!("https://{address}"));
+    agent.control.say(&FromChild::Ready { version: daemon::version().to_owned() });
+
+    tokio::spawn(agent.certificate.clone().watch());
+    tokio::spawn(session::end_idle_sessions(agent.clone()));
+    server::serve(listener, agent, Arc::new(Connections::default())).await;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! All routes on one screen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use http_body_util::BodyExt as _;
+
+use crate::{Agent, exchange, session};
+
+pub fn router(agent: Arc<Agent>) -> Router {
+    let in_session = Router::new()
+        .route("/data/export", get(exchange::export::export))
+        .route("/status", get(exchange::status::status))
+        .route_layer(middleware::from_fn_with_state(agent.clone(), session::require_token));
+    Router::new()
+        .route("/auth/challenge", get(session::challenge))
+        .route("/auth", post(session::authenticate))
+        .merge(in_session)
+        .fallback(async || refusal(StatusCode::NOT_FOUND, "no such path"))
+        .method_not_allowed_fallback(async || refusal(StatusCode::METHOD_NOT_ALLOWED, "no such method here"))
+        .layer(middleware::from_fn(bounded_answer))
+        .with_state(agent)
+}
+
+/// An error body, as `session.md` has it.
+pub fn refusal(status: StatusCode, error: &str) -> Response {
+    (status, axum::Json(serde_json::json!({ "error": error }))).into_response()
+}
+
+/// Until a handler has its answer's headers; streams go on.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+async fn bounded_answer(request: Request, next: Next) -> Response {
+    let answered = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await;
+    let mut response = answered.unwrap_or_else(|_| refusal(StatusCode::SERVICE_UNAVAILABLE, "took too long"));
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A body that has to be small and to arrive soon.
+pub async fn small_body(body: Body) -> Result<bytes::Bytes, Response> {
+    const LARGEST: usize = 8 << 10;
+    const WITHIN: Duration = Duration::from_secs(10);
+    let limited = http_body_util::Limited::new(body, LARGEST);
+    match tokio::time::timeout(WITHIN, limited.collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "body too large")),
+        Err(_) => Err(refusal(StatusCode::REQUEST_TIMEOUT, "body too slow")),
+    }
+}
+
+/// So that handlers can name their state.
+pub type AgentState = State<Arc<Agent>>;

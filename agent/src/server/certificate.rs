@@ -1,0 +1,117 @@
+//! The agent's certificate: its own, self-signed as a rule. A renewed one is taken up without a restart.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use protocol::{Failure, tls};
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub struct Certificate {
+    certificate_file: PathBuf,
+    key_file: PathBuf,
+    current: RwLock<Current>,
+    seen: Mutex<Stamps>,
+}
+
+#[derive(Clone, Debug)]
+struct Current {
+    key: Arc<CertifiedKey>,
+    agent_id: String,
+}
+
+type Stamps = [Option<(SystemTime, u64)>; 2];
+
+impl Certificate {
+    /// # Errors
+    /// Missing, unreadable or unmatched files, in words that say what to do.
+    pub fn load(certificate_file: &Path, key_file: &Path) -> Result<Arc<Self>, Failure> {
+        let current = read(certificate_file, key_file).map_err(Failure::configuration)?;
+        tracing::info!(agent_id = %current.agent_id, "certificate loaded");
+        Ok(Arc::new(Self {
+            seen: Mutex::new([stamp(certificate_file), stamp(key_file)]),
+            certificate_file: certificate_file.to_owned(),
+            key_file: key_file.to_owned(),
+            current: RwLock::new(current),
+        }))
+    }
+
+    /// SHA-256 of the public key (SPKI), hex.
+    pub fn agent_id(&self) -> String {
+        self.current().agent_id
+    }
+
+    pub fn server_config(self: &Arc<Self>) -> Arc<ServerConfig> {
+        let config = ServerConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_cert_resolver(self.clone());
+        Arc::new(config)
+    }
+
+    /// Looks for renewed files for as long as the process lives.
+    pub async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.look();
+        }
+    }
+
+    fn look(&self) {
+        let stamps = [stamp(&self.certificate_file), stamp(&self.key_file)];
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if *seen == stamps {
+            return;
+        }
+        *seen = stamps;
+        match read(&self.certificate_file, &self.key_file) {
+            Ok(new) => {
+                tracing::info!(agent_id = %new.agent_id, "a renewed certificate is in use");
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+            }
+            // One of the two files may be about to follow.
+            Err(error) => tracing::warn!(%error, "a changed certificate is not usable; the one before stays in use"),
+        }
+    }
+
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current().key)
+    }
+}
+
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+fn read(certificate_file: &Path, key_file: &Path) -> Result<Current, String> {
+    let advice = "`watchdog init` makes a pair, `openssl req -x509` another";
+    let unusable =
+        |path: &Path, error: &dyn std::fmt::Display| format!("{} cannot be used: {error}; {advice}", path.display());
+    let chain = CertificateDer::pem_file_iter(certificate_file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unusable(certificate_file, &error))?;
+    let first = chain.first().ok_or_else(|| unusable(certificate_file, &"it holds no certificate"))?;
+    let agent_id =
+        tls::fingerprint(first).ok_or_else(|| unusable(certificate_file, &"it is no X.509 version 3 certificate"))?;
+    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| unusable(key_file, &error))?;
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|error| unusable(key_file, &error))?;
+    let key = CertifiedKey::new(chain, key);
+    key.keys_match()
+        .map_err(|_| unusable(key_file, &format!("it is not the key of {}", certificate_file.display())))?;
+    Ok(Current { key: Arc::new(key), agent_id })
+}

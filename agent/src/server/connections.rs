@@ -1,0 +1,159 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// All connections there are. Whoever has proved who he is stays; of the others the oldest make room for the newest, so
+/// that somebody who only opens connections cannot keep HQ out, whether from its own address or from many.
+#[derive(Default)]
+pub struct Connections {
+    table: Arc<Mutex<Table>>,
+}
+
+/// In all.
+const MOST: usize = 512;
+/// From one address, of those that have proved nothing.
+const MOST_UNPROVEN_FROM_ADDRESS: usize = 64;
+/// Of those that have proved nothing, from all addresses.
+const MOST_UNPROVEN: usize = 256;
+/// Who has proved nothing by then is dropped.
+const PROVE_WITHIN: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    /// In the order of arrival.
+    entries: BTreeMap<u64, Entry>,
+}
+
+struct Entry {
+    address: IpAddr,
+    since: Instant,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    proven: AtomicBool,
+    dropped: Notify,
+}
+
+/// One connection's place in the table, given back when it is dropped.
+pub struct Connection {
+    number: u64,
+    state: Arc<State>,
+    table: Weak<Mutex<Table>>,
+}
+
+impl Connections {
+    /// `None` when there is no room and nobody to make it.
+    pub fn admit(&self, address: IpAddr) -> Option<Connection> {
+        let mut table = lock(&self.table);
+        let from_address = |entry: &Entry| entry.address == address;
+        if table.unproven(from_address) >= MOST_UNPROVEN_FROM_ADDRESS {
+            table.drop_oldest_unproven(from_address);
+        } else if table.unproven(|_| true) >= MOST_UNPROVEN || table.entries.len() >= MOST {
+            table.drop_oldest_unproven(|_| true);
+        }
+        if table.entries.len() >= MOST {
+            return None;
+        }
+        let number = table.next;
+        table.next += 1;
+        let state = Arc::new(State::default());
+        table.entries.insert(number, Entry { address, since: Instant::now(), state: state.clone() });
+        Some(Connection { number, state, table: Arc::downgrade(&self.table) })
+    }
+
+    pub fn drop_overdue(&self) {
+        let mut table = lock(&self.table);
+        let overdue = |entry: &Entry| entry.since.elapsed() > PROVE_WITHIN;
+        while table.drop_oldest_unproven(overdue) {}
+    }
+}
+
+impl Table {
+    fn unproven(&self, which: impl Fn(&Entry) -> bool) -> usize {
+        self.entries.values().filter(|entry| entry.is_unproven() && which(entry)).count()
+    }
+
+    fn drop_oldest_unproven(&mut self, which: impl Fn(&Entry) -> bool) -> bool {
+        let oldest =
+            self.entries.iter().find(|(_, entry)| entry.is_unproven() && which(entry)).map(|(number, _)| *number);
+        let entry = oldest.and_then(|number| self.entries.remove(&number));
+        if let Some(entry) = &entry {
+            entry.state.dropped.notify_one();
+        }
+        entry.is_some()
+    }
+}
+
+impl Entry {
+    fn is_unproven(&self) -> bool {
+        !self.state.proven.load(Ordering::Relaxed)
+    }
+}
+
+impl Connection {
+    /// Whoever is at the other end holds a session.
+    pub fn prove(&self) {
+        self.state.proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when this connection has to make room.
+    pub async fn dropped(&self) {
+        self.state.dropped.notified().await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(table) = self.table.upgrade() {
+            lock(&table).entries.remove(&self.number);
+        }
+    }
+}
+
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    #[tokio::test]
+    async fn whoever_only_opens_connections_loses_his_oldest_and_nobody_elses() {
+        let connections = Connections::default();
+        let other = connections.admit(address(1)).unwrap();
+        let proven = connections.admit(address(2)).unwrap();
+        proven.prove();
+        let attackers: Vec<_> = (0..1000).map(|_| connections.admit(address(2)).unwrap()).collect();
+        attackers[0].dropped().await;
+        assert_eq!(lock(&connections.table).entries.len(), 2 + MOST_UNPROVEN_FROM_ADDRESS);
+        for kept in [&other, &proven, &attackers[999]] {
+            assert!(lock(&connections.table).entries.contains_key(&kept.number));
+        }
+        drop((attackers, other, proven));
+        assert!(lock(&connections.table).entries.is_empty());
+    }
+
+    #[tokio::test]
+    async fn many_addresses_together_are_bounded_and_proven_ones_stay() {
+        let connections = Connections::default();
+        let proven: Vec<_> =
+            (0..100).map(|_| connections.admit(address(1)).unwrap()).inspect(Connection::prove).collect();
+        let others: Vec<_> = (0..2000_u32).filter_map(|at| connections.admit(IpAddr::from(at.to_be_bytes()))).collect();
+        assert_eq!(others.len(), 2000);
+        let table = lock(&connections.table);
+        assert_eq!(table.entries.len(), 100 + MOST_UNPROVEN);
+        assert!(proven.iter().all(|connection| table.entries.contains_key(&connection.number)));
+    }
+}
