@@ -1,0 +1,288 @@
+//! How archives lie on disk, in `<data-dir>/<client-id>/`:
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `<period end>.gz` | a whole archive; never changed again |
+//! | `<period end>.json` | its record: period, count, SHA-256, cursor, epochs |
+//! | `<period end>.gz.part`, `pull.json` | a pull under way: what came, and which export it belongs to |
+//! | `state.json` | the cursor that the next pull starts from |
+//! | `agent.fingerprint` | the agent's key |
+//!
+//! The end of a pull is: part synced, renamed to `.gz`, folder synced, record written, cursor moved, `pull.json` removed.
+//! Killed anywhere in between, the next start finds `pull.json` and does the rest.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use durable::{Access, Lock, LockError};
+use protocol::export::{EpochRange, Gap, MemberReader, Whole};
+use protocol::signing::hex;
+use protocol::{Failure, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// A plant's folder, held by one client at a time.
+pub struct Folder {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+/// `pull.json`, and most of an archive's record: which export this is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Export {
+    pub client_id: String,
+    /// End of the export before this one; `None` at the first, or where `--since` was given.
+    pub period_start: Option<Timestamp>,
+    #[serde(with = "micros")]
+    pub period_end: Timestamp,
+    pub record_count: u64,
+    /// The place behind it: the cut that it covers.
+    pub next_cursor: String,
+    /// Whether it began at an exact place, or at a time with overlap.
+    pub cursor_exact: bool,
+    pub epochs: Vec<EpochRange>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// The query that it was asked for with.
+    pub request: String,
+    pub agent_id: String,
+}
+
+/// A record: the export and the file that holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    #[serde(flatten)]
+    pub export: Export,
+    pub bytes: u64,
+    pub sha256: String,
+    pub stored_at: Timestamp,
+}
+
+/// `state.json`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub cursor: String,
+    #[serde(with = "micros")]
+    pub period_end: Timestamp,
+}
+
+/// What a pull brought.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pulled {
+    /// `None` if the plant had nothing new.
+    pub archive: Option<PathBuf>,
+    #[serde(flatten)]
+    pub record: Record,
+}
+
+/// The archive being written.
+pub struct Part {
+    file: File,
+    path: PathBuf,
+    pub export: Export,
+    members: MemberReader,
+    hash: Sha256,
+}
+
+impl Folder {
+    pub fn open(data_dir: &Path, client_id: &str) -> Result<Self, Failure> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if client_id.is_empty() || client_id.len() > 64 || client_id.starts_with('.') || !client_id.chars().all(plain) {
+            return Err(Failure::usage(format!(
+                "--client-id `{client_id}` must be 1 to 64 letters, digits, `-`, `_` or `.`, and not begin with a dot"
+            )));
+        }
+        let path = data_dir.join(client_id);
+        std::fs::create_dir_all(&path).map_err(|error| durable::name_error("create", &path, error))?;
+        let lock = Lock::take(&path.join("lock")).map_err(|error| match error {
+            LockError::Held(_) => Failure::try_later(format!("another sync_client is pulling into {}", path.display())),
+            LockError::File(error) => error.into(),
+        })?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub fn fingerprint_file(&self) -> PathBuf {
+        self.path.join("agent.fingerprint")
+    }
+
+    pub fn fingerprint(&self) -> Result<Option<String>, Failure> {
+        let file = self.fingerprint_file();
+        match std::fs::read_to_string(&file) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(durable::name_error("read", &file, error).into()),
+        }
+    }
+
+    pub fn remember_fingerprint(&self, fingerprint: &str) -> Result<(), Failure> {
+        Ok(durable::replace(&self.fingerprint_file(), format!("{fingerprint}\n").as_bytes(), Access::Shared)?)
+    }
+
+    pub fn state(&self) -> Result<Option<State>, Failure> {
+        read_json(&self.path.join("state.json"))
+    }
+
+    /// Bytes of a pull under way, for judging whether there is progress.
+    pub fn received(&self) -> u64 {
+        let export: Option<Export> = read_json(&self.pull_file()).ok().flatten();
+        export.and_then(|export| std::fs::metadata(self.part_file(&export)).ok()).map_or(0, |metadata| metadata.len())
+    }
+
+    /// What an earlier pull left: checked member by member, and cut behind the last whole one.
+    pub fn unfinished(&self) -> Result<Option<Part>, Failure> {
+        let Some(export) = read_json::<Export>(&self.pull_file())? else { return Ok(None) };
+        let path = self.part_file(&export);
+        if !path.exists() && self.archive_file(&export).exists() {
+            durable::rename(&self.archive_file(&export), &path)?;
+        }
+        let named = |error| durable::name_error("read", &path, error);
+        let mut file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.forget_pull()?;
+                return Ok(None);
+            }
+            opened => opened.map_err(named)?,
+        };
+        let mut members = MemberReader::new(Whole::default());
+        let mut bytes = vec![0; 256 << 10];
+        loop {
+            let count = file.read(&mut bytes).map_err(named)?;
+            // What is broken is asked for again.
+            if count == 0 || members.read(&bytes[..count], |_| ()).is_err() {
+                break;
+            }
+        }
+        let whole = members.whole().clone();
+        file.set_len(whole.bytes).map_err(named)?;
+        file.seek(SeekFrom::Start(0)).map_err(named)?;
+        let mut hash = Sha256::new();
+        io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(named)?;
+        Ok(Some(Part { file, path, export, members: MemberReader::new(whole), hash }))
+    }
+
+    /// Begins an archive; `pull.json` is on disk before its first byte.
+    pub fn begin(&self, export: Export) -> Result<Part, Failure> {
+        let path = self.part_file(&export);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
+        let file = file.map_err(|error| durable::name_error("write", &path, error))?;
+        write_json(&self.pull_file(), &export)?;
+        Ok(Part { file, path, export, members: MemberReader::new(Whole::default()), hash: Sha256::new() })
+    }
+
+    /// Gives up what came of a pull, which is then asked for anew.
+    pub fn discard(&self, part: Part) -> Result<(), Failure> {
+        durable::remove(&part.path)?;
+        self.forget_pull()
+    }
+
+    /// Makes a complete part an archive.
+    pub fn finish(&self, part: Part) -> Result<Pulled, Failure> {
+        let Part { file, path, export, members, hash } = part;
+        let whole = members.whole().clone();
+        file.sync_all().map_err(|error| durable::name_error("write", &path, error))?;
+        drop(file);
+        let record = Record { bytes: whole.bytes, sha256: hex(&hash.finalize()), stored_at: Timestamp::now(), export };
+        let archive = self.archive_file(&record.export);
+        let archive = if record.export.record_count > 0 {
+            durable::rename(&path, &archive)?;
+            write_json(&archive.with_extension("json"), &record)?;
+            Some(archive)
+        } else {
+            durable::remove(&path)?;
+            None
+        };
+        let state = State { cursor: record.export.next_cursor.clone(), period_end: record.export.period_end };
+        write_json(&self.path.join("state.json"), &state)?;
+        self.forget_pull()?;
+        Ok(Pulled { archive, record })
+    }
+
+    fn forget_pull(&self) -> Result<(), Failure> {
+        Ok(durable::remove(&self.pull_file())?)
+    }
+
+    fn pull_file(&self) -> PathBuf {
+        self.path.join("pull.json")
+    }
+
+    fn archive_file(&self, export: &Export) -> PathBuf {
+        self.path.join(format!("{}.gz", export.period_end.file_name()))
+    }
+
+    fn part_file(&self, export: &Export) -> PathBuf {
+        self.path.join(format!("{}.gz.part", export.period_end.file_name()))
+    }
+}
+
+impl Part {
+    /// Takes what came next.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.members
+            .read(bytes, |_| ())
+            .map_err(|error| Failure::integrity(format!("{error}; it is asked for anew at the next pull")))?;
+        self.hash.update(bytes);
+        self.file.write_all(bytes).map_err(|error| durable::name_error("write", &self.path, error).into())
+    }
+
+    /// What came whole.
+    pub fn whole(&self) -> &Whole {
+        self.members.whole()
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.members.is_at_member_end()
+            && self.whole().bytes > 0
+            && self.whole().lines == self.export.record_count
+            && self.whole().cursor.as_deref() == Some(&self.export.next_cursor)
+    }
+}
+
+/// An archive's record.
+pub fn read_record(archive: &Path) -> Result<Option<Record>, Failure> {
+    read_json(&archive.with_extension("json"))
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(durable::name_error("read", path, error).into()),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        Failure::integrity(format!("{} is damaged ({error}); move it away and pull again", path.display()))
+    })
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
+    let mut bytes = serde_json::to_vec_pretty(value).expect("records serialise");
+    bytes.push(b'\n');
+    Ok(durable::replace(path, &bytes, Access::Shared)?)
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Period ends keep their six digits, as the agent writes them.
+mod micros {
+    use protocol::Timestamp;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&time.with_micros())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        Timestamp::deserialize(deserializer)
+    }
+}

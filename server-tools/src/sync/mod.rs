@@ -1,0 +1,110 @@
+//! Pulling: from a plant PC into an archive.
+//!
+//! [`connection`] speaks HTTPS, [`known_agent`] says whether it is the right agent, [`opening`] opens the session,
+//! [`transfer`] brings an export over, [`archive`] is how it lies on disk, [`report`] is what people and scripts see.
+
+mod archive;
+mod connection;
+mod known_agent;
+mod opening;
+mod report;
+mod transfer;
+mod verify;
+
+use std::path::PathBuf;
+
+use protocol::signing::PrivateKey;
+use protocol::{Failure, Timestamp};
+
+use archive::Folder;
+use connection::Connection;
+use report::Progress;
+
+pub use report::Show;
+pub use verify::verify;
+
+/// A plant PC as HQ knows it.
+#[derive(Clone, Debug)]
+pub struct Plant {
+    pub host: String,
+    pub port: u16,
+    pub client_id: String,
+    /// The agent's key, if it is known beforehand.
+    pub fingerprint: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthForm {
+    Challenge,
+    Timestamp,
+}
+
+/// One pull.
+#[derive(Clone, Debug)]
+pub struct Pull {
+    pub plant: Plant,
+    pub key: PathBuf,
+    pub passphrase_file: Option<PathBuf>,
+    pub since: Option<Timestamp>,
+    pub data_dir: PathBuf,
+    pub strict: bool,
+    pub auth: AuthForm,
+}
+
+/// Pulls, and shows what came of it.
+///
+/// # Errors
+/// Whatever kept the pull from its end; what had come is kept.
+pub fn pull(pull: &Pull, show: Show) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("could not start: {error}")))?;
+    let outcome = runtime.block_on(run(pull, show));
+    report::show(&pull.plant, &outcome, show);
+    outcome.map(|_| ())
+}
+
+/// A stream that breaks is taken up again so often, as long as each time brings something.
+const ATTEMPTS_WITHOUT_PROGRESS: u32 = 3;
+
+async fn run(pull: &Pull, show: Show) -> Result<archive::Pulled, Failure> {
+    let passphrase = crate::passphrase::read(pull.passphrase_file.as_deref())?;
+    let key = PrivateKey::read(&pull.key, passphrase.as_deref())?;
+    let folder = Folder::open(&pull.data_dir, &pull.plant.client_id)?;
+    let progress = Progress::new(show);
+    let mut tries = 0;
+    let mut received = folder.received();
+    loop {
+        let outcome = attempt(pull, &key, &folder, &progress).await;
+        let broken = match outcome {
+            Err(transfer::Broken::Off(failure)) => failure,
+            Err(transfer::Broken::Final(failure)) => return Err(failure),
+            Ok(pulled) => return Ok(pulled),
+        };
+        tries = if folder.received() > received { 1 } else { tries + 1 };
+        received = folder.received();
+        if tries >= ATTEMPTS_WITHOUT_PROGRESS {
+            let kept = match received {
+                0 => String::new(),
+                bytes => format!("; {bytes} bytes that came are kept, the next pull goes on behind them"),
+            };
+            return Err(Failure { message: format!("{}{kept}", broken.message), ..broken });
+        }
+        progress.note(&format!("{}; trying again", broken.message));
+        tokio::time::sleep(std::time::Duration::from_secs(u64::from(tries))).await;
+    }
+}
+
+/// One connection's worth.
+async fn attempt(
+    pull: &Pull,
+    key: &PrivateKey,
+    folder: &Folder,
+    progress: &Progress,
+) -> Result<archive::Pulled, transfer::Broken> {
+    let mut connection = Connection::open(&pull.plant.host, pull.plant.port).await?;
+    known_agent::check(pull, connection.fingerprint(), folder, progress)?;
+    let token = opening::open(&mut connection, key, pull.auth).await?;
+    transfer::pull(&mut connection, &token, pull, folder, progress).await
+}
