@@ -13,7 +13,7 @@ use protocol::Failure;
 #[command(name = "collector", version = daemon::version(), args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// Install root
-    #[arg(long, value_name = "DIR", required = true, global = true)]
+    #[arg(long, value_name = "DIR", global = true)]
     root: Option<PathBuf>,
     /// Print one gather of every tag as a table and end; nothing is stored
     #[arg(long)]

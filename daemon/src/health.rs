@@ -1,4 +1,5 @@
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::http::{StatusCode, header};
@@ -17,6 +18,11 @@ pub trait Readiness: Send + Sync + 'static {
     fn reasons(&self) -> Vec<String>;
 
     fn metrics(&self, metrics: &mut Metrics);
+
+    /// Metrics of others that are told together with its own, as text.
+    fn others_metrics(self: Arc<Self>) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        Box::pin(std::future::ready(String::new()))
+    }
 }
 
 /// The endpoint that monitoring expects, on loopback.
@@ -46,7 +52,7 @@ impl Health {
         let router = Router::new()
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(async move || readyz(ready.as_ref())))
-            .route("/metrics", get(async move || prometheus(metrics.as_ref())))
+            .route("/metrics", get(async move || prometheus(metrics).await))
             .merge(more);
         tokio::spawn(async move {
             let stopped = async move { control.stopped().await };
@@ -63,8 +69,9 @@ fn readyz(readiness: &dyn Readiness) -> Response {
     (status, Json(serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
 }
 
-fn prometheus(readiness: &dyn Readiness) -> Response {
+async fn prometheus(readiness: Arc<dyn Readiness>) -> Response {
     let mut metrics = Metrics::default();
     readiness.metrics(&mut metrics);
+    metrics.append(&readiness.others_metrics().await);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.into_text()).into_response()
 }

@@ -4,6 +4,7 @@
 //! is supervised) where it listens and when it is ready, answers `/healthz`, `/readyz` and `/metrics` on loopback, and
 //! stops within bounds when asked to: by signal, or by its standard input closing because its supervisor is gone.
 
+mod ask;
 mod control;
 mod health;
 mod logging;
@@ -14,6 +15,7 @@ use std::sync::LazyLock;
 
 use protocol::{Exit, Failure};
 
+pub use ask::ask;
 pub use control::{Control, SUPERVISED};
 pub use health::{Health, Readiness};
 pub use logging::start_logging;

@@ -37,7 +37,7 @@ pub fn keygen(out: &Path, bits: usize, passphrase: Option<&str>) -> Result<(), F
         let (private, public) = (out.join(format!("{prefix}private.pem")), out.join(format!("{prefix}public.pem")));
         durable::create_new(&private, key.to_pem(passphrase).as_bytes(), Access::Private)?;
         durable::create_new(&public, key.public_key().to_pem().as_bytes(), Access::Shared)?;
-        progress.println(format!("{:<32} {purpose}", private.display()));
+        progress.suspend(|| println!("{:<32} {purpose}", private.display()));
     }
     progress.finish_and_clear();
     Ok(())

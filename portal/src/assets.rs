@@ -1,0 +1,54 @@
+//! What the pages need besides HTML, all of it in the executable.
+
+use std::sync::LazyLock;
+
+use axum::extract::Path;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use protocol::signing::hex;
+use sha2::{Digest as _, Sha256};
+
+struct Asset {
+    name: &'static str,
+    content_type: &'static str,
+    text: &'static str,
+}
+
+const ASSETS: [Asset; 3] = [
+    Asset { name: "portal.css", content_type: "text/css; charset=utf-8", text: include_str!("../assets/portal.css") },
+    Asset {
+        name: "portal.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("../assets/portal.js"),
+    },
+    Asset { name: "icon.svg", content_type: "image/svg+xml", text: include_str!("../assets/icon.svg") },
+];
+
+/// A hash of all assets and the version: it stands in every asset's address, and a page that hears of another one
+/// loads itself again.
+pub fn build() -> &'static str {
+    static BUILD: LazyLock<String> = LazyLock::new(|| {
+        let mut hash = Sha256::new();
+        hash.update(daemon::version());
+        for asset in ASSETS {
+            hash.update(asset.text);
+        }
+        hex(&hash.finalize()[..6])
+    });
+    &BUILD
+}
+
+pub fn address(name: &str) -> String {
+    format!("/assets/{}/{name}", build())
+}
+
+/// An address of another build is not answered: its content would be kept for a year under the wrong name.
+pub async fn asset(Path((of, name)): Path<(String, String)>) -> Response {
+    match ASSETS.iter().find(|asset| of == build() && asset.name == name) {
+        Some(asset) => {
+            let kept = "public, max-age=31536000, immutable";
+            ([(header::CONTENT_TYPE, asset.content_type), (header::CACHE_CONTROL, kept)], asset.text).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}

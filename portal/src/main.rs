@@ -1,0 +1,32 @@
+//! The operator's pages of one plant PC.
+//!
+//! It is given an install root (`--root`), and in supervised life the plant's state as lines on standard input.
+//! It then
+//! 1. reads `config/config.txt` and refuses (exit 78) to listen anywhere but on loopback, since it has no TLS,
+//! 2. listens at `PORTAL_BIND:PORTAL_PORT` (exit 1 with advice if that is taken) and says where,
+//! 3. serves the pages: state from the supervisor, live values from the collector's loopback endpoint,
+//! 4. stops within five seconds when asked to, by signal or by its standard input closing.
+//!
+//! It writes no file and talks to nothing but the browser, the supervisor and the collector.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use config::InstallRoot;
+
+/// The operator's pages of one plant PC
+#[derive(Parser)]
+#[command(name = "portal", version = daemon::version())]
+struct Arguments {
+    /// The install root: where config/, data/ and logs/ are
+    #[arg(long, value_name = "DIR")]
+    root: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let root = InstallRoot::new(&arguments.root);
+    let outcome = daemon::runtime().and_then(|runtime| runtime.block_on(portal::run(&root)));
+    daemon::exit("portal", outcome)
+}

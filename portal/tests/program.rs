@@ -1,0 +1,74 @@
+//! The executable as its supervisor and its administrator know it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+
+fn root_with(config: &str) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("config")).unwrap();
+    std::fs::write(root.path().join("config/config.txt"), config).unwrap();
+    root
+}
+
+fn portal(root: &tempfile::TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portal"));
+    command.arg("--root").arg(root.path());
+    command
+}
+
+fn refusal(config: &str) -> Output {
+    portal(&root_with(config)).output().unwrap()
+}
+
+#[test]
+fn an_address_that_others_can_reach_is_refused_until_there_is_tls() {
+    let output = refusal("PORTAL_BIND = 0.0.0.0\n");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("PORTAL_BIND = 127.0.0.1") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn a_port_in_use_is_named_with_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = refusal(&format!("PORTAL_PORT = {}\n", taken.local_addr().unwrap().port()));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("set another PORTAL_PORT") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn a_supervised_portal_says_where_it_is_shows_what_it_hears_and_goes_with_its_supervisor() {
+    let root = root_with("PORTAL_PORT = 0\n");
+    let mut child = portal(&root)
+        .env(daemon::SUPERVISED, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut supervisor = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let service = lines.find(|line| line.contains("\"service\"")).unwrap();
+    lines.find(|line| line.contains("\"ready\"")).unwrap();
+    let address = service.split("http://").nth(1).unwrap().trim_end_matches(['"', '}']);
+
+    writeln!(supervisor, r#"{{"status":{{"version":"7.8.9","phase":"trial","pending_version":null,"children":[],"metrics_address":null,"spool_readings":0,"collected":null,"exported":null,"licensed":true,"problems":[],"started_at":null}}}}"#).unwrap();
+    let mut events = TcpStream::connect(address).unwrap();
+    write!(events, "GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains("7.8.9 (on trial)") {
+        let mut buffer = [0; 4096];
+        let read = events.read(&mut buffer).unwrap();
+        assert_ne!(read, 0, "the feed ended");
+        heard.extend_from_slice(&buffer[..read]);
+    }
+
+    drop(supervisor);
+    assert!(child.wait().unwrap().success());
+    // The open feed has ended in an orderly way.
+    events.read_to_end(&mut heard).unwrap();
+}

@@ -1,0 +1,39 @@
+//! `watchdog check-config`: every mistake there is, before a restart finds the first.
+
+use config::{Credentials, InstallRoot, Mistakes, Settings, Sources};
+use protocol::Failure;
+use protocol::signing::PublicKey;
+
+/// Prints every mistake in the configuration.
+///
+/// # Errors
+/// If there is one.
+pub fn check_config(root: &InstallRoot) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    let mut note = |mistakes: Mistakes| found.extend(mistakes.0.iter().map(ToString::to_string));
+    let settings = Settings::read(root).map_err(&mut note).ok();
+    Credentials::read(&root.credentials_file()).map_err(&mut note).ok();
+    Sources::read(&root.sources_file()).map_err(&mut note).ok();
+    if let Some(settings) = settings {
+        for key in [&settings.server_public_key_file, &settings.update_public_key_file] {
+            if let Err(error) = PublicKey::read_all(&root.resolve(key)) {
+                found.push(error.to_string());
+            }
+        }
+        for file in [&settings.agent_cert_file, &settings.agent_key_file].into_iter().chain(&settings.license_file) {
+            if !root.resolve(file).is_file() {
+                found.push(format!("{} does not exist", root.resolve(file).display()));
+            }
+        }
+    }
+    for mistake in &found {
+        println!("{mistake}");
+    }
+    match found.len() {
+        0 => {
+            println!("no mistake found");
+            Ok(())
+        }
+        count => Err(Failure::configuration(format!("{count} to mend in {}", root.path().display()))),
+    }
+}

@@ -1,0 +1,190 @@
+//! `watchdog init`: an install root. Killed half-way it is run again and completes what is missing; the boot record comes
+//! last and says that the root is whole.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use argon2::Argon2;
+use argon2::password_hash::{PasswordHasher as _, SaltString};
+use config::{Credentials, DEFAULT_CONFIG, DEFAULT_SOURCES, InstallRoot};
+use durable::Access;
+use protocol::Failure;
+use protocol::signing::PublicKey;
+use rand::Rng as _;
+use rand::rngs::OsRng;
+use updater::boot_record::{BootRecord, Phase};
+use updater::version_directory::{VERSION_FILE, read_tree, tree_hash, version_id};
+
+use crate::executable;
+
+/// What `watchdog init` is given.
+#[derive(Clone, Debug)]
+pub struct Init {
+    pub database: String,
+    pub keys: Option<PathBuf>,
+    pub pin: Option<String>,
+    pub license: Option<PathBuf>,
+    pub simulator: Option<u32>,
+}
+
+/// Programs of a version directory.
+const PROGRAMS: [&str; 4] = ["agent", "collector", "portal", "watchdog"];
+const FOLDERS: [&str; 12] = [
+    "config",
+    "agent",
+    "versions",
+    "state",
+    "state/agent",
+    "state/collector",
+    "data",
+    "logs",
+    "backups",
+    "pending_update",
+    "pending_update/incoming",
+    "pending_update/quarantine",
+];
+/// Keys in `--keys`, and what they are called in the root.
+const KEYS: [(&str, &str); 3] = [
+    ("public.pem", "server_public.pem"),
+    ("update_public.pem", "update_public.pem"),
+    ("license_public.pem", "license_public.pem"),
+];
+
+/// Lays out an install root from the programs beside this one.
+///
+/// # Errors
+/// A program or key that is missing, or a folder that cannot be written.
+pub fn init(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
+    if root.boot_record().exists() {
+        println!("{} is an install root already and is left as it is", root.path().display());
+        return Ok(());
+    }
+    let programs = std::env::current_exe()
+        .ok()
+        .and_then(|path| path.parent().map(Path::to_owned))
+        .ok_or_else(|| Failure::failed("could not find out where this program lies"))?;
+    for program in PROGRAMS {
+        if !programs.join(executable(program)).is_file() {
+            return Err(Failure::failed(format!(
+                "{program} is missing beside this program in {}; build or unpack all of them",
+                programs.display()
+            )));
+        }
+    }
+    let keys = read_keys(wish.keys.as_deref())?;
+    for folder in FOLDERS {
+        let path = root.path().join(folder);
+        fs::create_dir_all(&path).map_err(|error| durable::name_error("create", &path, error))?;
+    }
+    for (name, pem) in &keys {
+        new_file(&root.path().join("config").join(name), pem.as_bytes(), Access::Shared)?;
+    }
+    write_configuration(root, wish)?;
+    make_certificate(root)?;
+    let id = install_version(root, &programs)?;
+    copy_program(&programs.join(executable("watchdog")), &root.path().join(executable("watchdog")))?;
+    durable::replace(&root.version_file(), format!("{}\n", daemon::version()).as_bytes(), Access::Shared)?;
+    BootRecord { phase: Phase::Committed, current: id }.create(&root.boot_record())?;
+    println!("{}: install root of version {}", root.path().display(), daemon::version());
+    if keys.is_empty() {
+        println!("put HQ's public.pem there as config/server_public.pem, or HQ cannot get in");
+    }
+    let watchdog = root.path().join(executable("watchdog"));
+    println!("start it with: {} run --root {}", watchdog.display(), root.path().display());
+    Ok(())
+}
+
+/// Checked before anything is written; missing ones of the three are nobody's mistake but the first's.
+fn read_keys(folder: Option<&Path>) -> Result<Vec<(&'static str, String)>, Failure> {
+    let Some(folder) = folder else { return Ok(Vec::new()) };
+    let mut keys = Vec::new();
+    for (from, to) in KEYS {
+        let path = folder.join(from);
+        if path.exists() || from == KEYS[0].0 {
+            let pems: Vec<String> = PublicKey::read_all(&path)?.iter().map(PublicKey::to_pem).collect();
+            keys.push((to, pems.concat()));
+        }
+    }
+    Ok(keys)
+}
+
+fn write_configuration(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
+    let mut settings = DEFAULT_CONFIG.to_owned();
+    if let Some(license) = &wish.license {
+        let content = fs::read(license).map_err(|error| durable::name_error("read", license, error))?;
+        new_file(&root.resolve("license.dat"), &content, Access::Shared)?;
+        settings = settings.replace("LICENSE_FILE =           ", "LICENSE_FILE = license.dat");
+    }
+    new_file(&root.config_file(), settings.as_bytes(), Access::Shared)?;
+    let sources = match wish.simulator {
+        None => DEFAULT_SOURCES.to_owned(),
+        Some(tags) => {
+            format!("{DEFAULT_SOURCES}\n[[simulator]]\nname = \"line1\"\ntags = {tags}\nperiod_seconds = 1.0\n")
+        }
+    };
+    new_file(&root.sources_file(), sources.as_bytes(), Access::Shared)?;
+    if root.credentials_file().exists() {
+        return Ok(());
+    }
+    let pin = wish.pin.clone().unwrap_or_else(|| format!("{:06}", rand::thread_rng().gen_range(0..1_000_000)));
+    let credentials = Credentials { database_url: Some(wish.database.clone()), pin_hash: Some(hash_pin(&pin)?) };
+    new_file(&root.credentials_file(), credentials.to_text().as_bytes(), Access::Private)?;
+    if wish.pin.is_none() {
+        println!("the operator's PIN is {pin}; it is shown only this once");
+    }
+    Ok(())
+}
+
+/// Argon2id with its recommended cost.
+fn hash_pin(pin: &str) -> Result<String, Failure> {
+    let salt = SaltString::generate(&mut OsRng);
+    let hash = Argon2::default().hash_password(pin.as_bytes(), &salt);
+    hash.map(|hash| hash.to_string()).map_err(|error| Failure::failed(format!("could not hash the PIN: {error}")))
+}
+
+/// Self-signed, good for as long as the plant stands: what HQ remembers is the key.
+fn make_certificate(root: &InstallRoot) -> Result<(), Failure> {
+    let (certificate_file, key_file) = (root.resolve("agent/cert.pem"), root.resolve("agent/key.pem"));
+    if certificate_file.exists() && key_file.exists() {
+        return Ok(());
+    }
+    let not_made = |error: rcgen::Error| Failure::failed(format!("could not make a certificate: {error}"));
+    let key = rcgen::KeyPair::generate().map_err(not_made)?;
+    let mut parameters = rcgen::CertificateParams::new(["plantlink-agent".to_owned()]).map_err(not_made)?;
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, "plantlink-agent");
+    let certificate = parameters.self_signed(&key).map_err(not_made)?;
+    // Key first: a certificate alone, after a kill in between, is made again together with its key.
+    durable::replace(&key_file, key.serialize_pem().as_bytes(), Access::Private)?;
+    Ok(durable::replace(&certificate_file, certificate.pem().as_bytes(), Access::Shared)?)
+}
+
+/// A version directory of the programs, under its name only when it is whole.
+fn install_version(root: &InstallRoot, programs: &Path) -> Result<String, Failure> {
+    let new = root.versions().join(".new");
+    if new.exists() {
+        fs::remove_dir_all(&new).map_err(|error| durable::name_error("remove", &new, error))?;
+    }
+    fs::create_dir(&new).map_err(|error| durable::name_error("create", &new, error))?;
+    for program in PROGRAMS {
+        copy_program(&programs.join(executable(program)), &new.join(executable(program)))?;
+    }
+    durable::replace(&new.join(VERSION_FILE), format!("{}\n", daemon::version()).as_bytes(), Access::Shared)?;
+    let id = version_id(daemon::version(), &tree_hash(&read_tree(&new)?));
+    let directory = root.versions().join(&id);
+    match directory.exists() {
+        true => fs::remove_dir_all(&new).map_err(|error| durable::name_error("remove", &new, error))?,
+        false => durable::rename(&new, &directory)?,
+    }
+    Ok(id)
+}
+
+fn copy_program(from: &Path, to: &Path) -> Result<(), Failure> {
+    let copied = fs::copy(from, to).and_then(|_| fs::File::open(to)?.sync_all());
+    copied.map_err(|error| durable::name_error("copy a program to", to, error))?;
+    Ok(durable::sync_folder_of(to)?)
+}
+
+/// A file that is there already is somebody's and stays.
+fn new_file(path: &Path, content: &[u8], access: Access) -> Result<(), Failure> {
+    if path.exists() { Ok(()) } else { Ok(durable::replace(path, content, access)?) }
+}

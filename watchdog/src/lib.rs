@@ -1,0 +1,23 @@
+//! The watchdog: the launcher ([`launch`]) that no update changes, and the supervisor ([`supervise`]) that is a part of
+//! each version, with the verbs around them.
+
+mod backoff;
+mod check_config;
+mod child_log;
+mod init;
+mod launcher;
+mod license;
+mod process;
+mod status;
+mod supervise;
+
+pub use check_config::check_config;
+pub use init::{Init, init};
+pub use launcher::launch;
+pub use status::show_status;
+pub use supervise::supervise;
+
+/// Of a program of this workspace, as its file is called on this platform.
+fn executable(program: &str) -> String {
+    format!("{program}{}", std::env::consts::EXE_SUFFIX)
+}

@@ -1,0 +1,96 @@
+//! `watchdog`: is given an install root and keeps the plant PC's programs running, whatever happens to them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use config::InstallRoot;
+use protocol::Failure;
+use watchdog::{Init, check_config, init, launch, show_status, supervise};
+
+/// Lays out an install root, and keeps its programs running.
+#[derive(Parser)]
+#[command(name = "watchdog", version = daemon::version())]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Args)]
+struct Root {
+    /// Install root
+    #[arg(long, value_name = "DIR")]
+    root: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Lay out an install root from the programs beside this one; one that is there is left as it is
+    Init {
+        #[command(flatten)]
+        root: Root,
+        /// Where readings are kept: sqlite:data/plant.db or postgres://…
+        #[arg(long, value_name = "URL", default_value = "sqlite:data/plant.db")]
+        database: String,
+        /// Folder with public.pem, update_public.pem and license_public.pem
+        #[arg(long, value_name = "DIR")]
+        keys: Option<PathBuf>,
+        /// The operator's PIN, 4 to 12 digits; without it one is made and printed once
+        #[arg(long, value_parser = parse_pin)]
+        pin: Option<String>,
+        /// The licence to install
+        #[arg(long, value_name = "FILE")]
+        license: Option<PathBuf>,
+        /// Add a running simulated source of so many tags at 1 Hz
+        #[arg(long, value_name = "TAGS")]
+        simulator: Option<u32>,
+    },
+    /// Run everything, in the foreground; also the service's entry
+    Run {
+        #[command(flatten)]
+        root: Root,
+    },
+    /// Supervise the children of this version; started by `run`
+    #[command(hide = true)]
+    Supervise {
+        #[command(flatten)]
+        root: Root,
+    },
+    /// Show what runs
+    Status {
+        #[command(flatten)]
+        root: Root,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Name every mistake in the configuration, with file and line
+    CheckConfig {
+        #[command(flatten)]
+        root: Root,
+    },
+}
+
+fn parse_pin(text: &str) -> Result<String, String> {
+    match (4..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Ok(text.to_owned()),
+        false => Err("4 to 12 digits".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    daemon::exit("watchdog", run(arguments.verb))
+}
+
+fn run(verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Init { root, database, keys, pin, license, simulator } => {
+            init(&InstallRoot::new(&root.root), &Init { database, keys, pin, license, simulator })
+        }
+        Verb::Run { root } => daemon::runtime()?.block_on(launch(&InstallRoot::new(&root.root))),
+        Verb::Supervise { root } => daemon::runtime()?.block_on(supervise(&InstallRoot::new(&root.root))),
+        Verb::Status { root, json } => daemon::runtime()?.block_on(show_status(&InstallRoot::new(&root.root), json)),
+        Verb::CheckConfig { root } => check_config(&InstallRoot::new(&root.root)),
+    }
+}

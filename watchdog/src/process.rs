@@ -1,0 +1,77 @@
+//! A process and all that it starts, as one: a process group on Linux, a Job Object on Windows.
+
+use std::io;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+
+/// A running child. Dropped, it is killed with all its descendants.
+pub struct Process {
+    child: Box<dyn ChildWrapper>,
+    pub input: Option<ChildStdin>,
+}
+
+/// What the child writes.
+pub struct Output {
+    pub lines: ChildStdout,
+    pub log: Option<ChildStderr>,
+}
+
+/// Where the child's standard error goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    Piped,
+    Inherited,
+}
+
+impl Process {
+    /// Starts `program`; its standard input is a pipe whose closing asks it to stop.
+    pub fn start(
+        program: &Path,
+        arguments: &[&str],
+        root: &Path,
+        environment: &[(&str, &str)],
+        log: Log,
+    ) -> io::Result<(Self, Output)> {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(root).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(if log == Log::Piped { Stdio::piped() } else { Stdio::inherit() });
+        command.env(daemon::SUPERVISED, "1").env_remove("DATABASE_URL").env_remove("CONFIG_PIN_HASH");
+        command.envs(environment.iter().copied());
+        let mut command = CommandWrap::from(command);
+        command.wrap(KillOnDrop);
+        #[cfg(unix)]
+        command.wrap(process_wrap::tokio::ProcessGroup::leader());
+        #[cfg(windows)]
+        command.wrap(process_wrap::tokio::JobObject);
+        let mut child = command.spawn()?;
+        let input = child.stdin().take();
+        let lines = child.stdout().take().ok_or_else(|| io::Error::other("a child without standard output"))?;
+        let log = child.stderr().take();
+        Ok((Self { child, input }, Output { lines, log }))
+    }
+
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Until it has ended by itself.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Asks it to stop by closing its standard input, and kills the whole tree if it has not within `grace`.
+    pub async fn stop(&mut self, grace: Duration) -> Option<ExitStatus> {
+        self.input = None;
+        let ended = tokio::time::timeout(grace, self.child.wait()).await.ok().and_then(Result::ok);
+        // Also after a clean end: a descendant may have stayed behind.
+        let _ = self.child.start_kill();
+        match ended {
+            Some(status) => Some(status),
+            None => self.child.wait().await.ok(),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! How everything is: written by the children's tasks, read by everybody.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use daemon::{Metrics, Readiness};
+use protocol::Timestamp;
+use protocol::control::{ChildState, ChildStatus, Collected, Exported, PlantStatus};
+use tokio::sync::watch;
+
+pub struct Board {
+    state: Mutex<State>,
+    /// Names of children that are ready.
+    ready: watch::Sender<Vec<String>>,
+}
+
+struct State {
+    status: PlantStatus,
+    since: Vec<Option<Instant>>,
+    /// Restarts by child and reason.
+    restarts: std::collections::BTreeMap<(String, &'static str), u64>,
+    unlicensed: Option<String>,
+}
+
+const METRICS_WITHIN: Duration = Duration::from_secs(2);
+
+impl Board {
+    pub fn new(children: &[&str], metrics_address: String) -> Self {
+        let child = |name: &&str| ChildStatus {
+            name: (*name).to_owned(),
+            pid: None,
+            state: ChildState::Stopped,
+            uptime_seconds: 0,
+            restarts: 0,
+            address: None,
+            health_address: None,
+        };
+        let status = PlantStatus {
+            version: daemon::version().to_owned(),
+            phase: updater::boot_record::Phase::Committed.word().to_owned(),
+            children: children.iter().map(child).collect(),
+            metrics_address: Some(metrics_address),
+            licensed: true,
+            started_at: Some(Timestamp::now()),
+            ..PlantStatus::default()
+        };
+        let state = State { status, since: vec![None; children.len()], restarts: Default::default(), unlicensed: None };
+        Self { state: Mutex::new(state), ready: watch::channel(Vec::new()).0 }
+    }
+
+    pub fn status(&self) -> PlantStatus {
+        self.with(|state| {
+            let mut status = state.status.clone();
+            for (child, since) in status.children.iter_mut().zip(&state.since) {
+                child.uptime_seconds = since.map_or(0, |since| since.elapsed().as_secs());
+            }
+            status.problems = problems(&status, state.unlicensed.as_deref());
+            status
+        })
+    }
+
+    pub fn started(&self, name: &str, pid: Option<u32>) {
+        self.child(name, |child, since| {
+            child.pid = pid;
+            child.state = ChildState::Starting;
+            *since = Some(Instant::now());
+        });
+    }
+
+    pub fn ended(&self, name: &str, state: ChildState, reason: Option<&'static str>) {
+        self.ready.send_modify(|ready| ready.retain(|other| other != name));
+        self.child(name, |child, since| {
+            (child.pid, child.address, child.health_address) = (None, None, None);
+            child.state = state;
+            *since = None;
+            if reason.is_some() {
+                child.restarts += 1;
+            }
+        });
+        if let Some(reason) = reason {
+            self.with(|board| *board.restarts.entry((name.to_owned(), reason)).or_default() += 1);
+        }
+    }
+
+    pub fn listening(&self, name: &str, url: &str) {
+        self.child(name, |child, _| child.address = Some(url.to_owned()));
+    }
+
+    pub fn health_at(&self, name: &str, url: &str) {
+        self.child(name, |child, _| {
+            child.health_address = Some(url.to_owned());
+            // A child that serves nothing but its health is known by that address.
+            child.address.get_or_insert_with(|| url.to_owned());
+        });
+    }
+
+    pub fn health_address(&self, name: &str) -> Option<String> {
+        self.with(|state| state.status.children.iter().find(|child| child.name == name)?.health_address.clone())
+    }
+
+    pub fn is_ready(&self, name: &str) {
+        self.child(name, |child, _| child.state = ChildState::Running);
+        self.ready.send_modify(|ready| ready.push(name.to_owned()));
+    }
+
+    /// What `/readyz` says of a child that has been ready once.
+    pub fn healthy(&self, name: &str, healthy: bool) {
+        self.child(name, |child, _| match (child.state, healthy) {
+            (ChildState::Running, false) => child.state = ChildState::NotReady,
+            (ChildState::NotReady, true) => child.state = ChildState::Running,
+            _ => {}
+        });
+    }
+
+    pub fn collected(&self, collected: Collected) {
+        self.with(|state| {
+            state.status.spool_readings = collected.spool_readings;
+            state.status.collected = Some(collected);
+        });
+    }
+
+    pub fn exported(&self, exported: Exported) {
+        self.with(|state| state.status.exported = Some(exported));
+    }
+
+    /// Why there is no licence; `None` if there is, or none is needed.
+    pub fn license(&self, unlicensed: Option<String>) {
+        self.with(|state| {
+            state.status.licensed = unlicensed.is_none();
+            state.unlicensed = unlicensed;
+        });
+    }
+
+    pub fn is_licensed(&self) -> bool {
+        self.with(|state| state.status.licensed)
+    }
+
+    /// Returns once a child has said that it is ready.
+    pub async fn ready(&self, name: &str) {
+        let _ = self.ready.subscribe().wait_for(|ready| ready.iter().any(|other| other == name)).await;
+    }
+
+    /// Metrics of all children, asked for now.
+    async fn children_metrics(&self) -> String {
+        let mut metrics = Metrics::default();
+        for child in self.status().children {
+            let Some(address) = child.health_address else { continue };
+            if let Ok((_, text)) = daemon::ask(&format!("{address}/metrics"), METRICS_WITHIN).await {
+                metrics.append(&String::from_utf8_lossy(&text));
+            }
+        }
+        metrics.into_text()
+    }
+
+    fn child(&self, name: &str, change: impl FnOnce(&mut ChildStatus, &mut Option<Instant>)) {
+        self.with(|state| {
+            if let Some(at) = state.status.children.iter().position(|child| child.name == name) {
+                change(&mut state.status.children[at], &mut state.since[at]);
+            }
+        });
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What is wrong, in words for the operator.
+fn problems(status: &PlantStatus, unlicensed: Option<&str>) -> Vec<String> {
+    let mut problems: Vec<String> = unlicensed.map(str::to_owned).into_iter().collect();
+    for child in &status.children {
+        let name = &child.name;
+        match child.state {
+            ChildState::CrashLoop => problems.push(format!("{name} keeps ending; see logs/{name}.log")),
+            ChildState::BadConfiguration => {
+                problems.push(format!(
+                    "{name} cannot work with its configuration; `watchdog check-config` names the mistake"
+                ));
+            }
+            ChildState::Waiting => problems.push(format!("{name} has ended and is about to be started again")),
+            ChildState::Starting
+            | ChildState::Running
+            | ChildState::NotReady
+            | ChildState::Unlicensed
+            | ChildState::Stopped => {}
+        }
+    }
+    if let Some(error) = status.collected.as_ref().and_then(|collected| collected.store_error.as_ref()) {
+        problems.push(format!("readings are kept in the spool: {error}"));
+    }
+    problems
+}
+
+impl Readiness for Board {
+    fn reasons(&self) -> Vec<String> {
+        let status = self.status();
+        let down = status.children.iter().filter(|child| child.state != ChildState::Running);
+        down.map(|child| format!("{} is {}", child.name, child.state.word())).collect()
+    }
+
+    fn metrics(&self, metrics: &mut Metrics) {
+        let restarts = self.with(|state| state.restarts.clone());
+        let restarts: Vec<_> = restarts
+            .iter()
+            .map(|((child, reason), count)| ([("child", child.as_str()), ("reason", *reason)], *count as f64))
+            .collect();
+        let restarts: Vec<(&[(&str, &str)], f64)> =
+            restarts.iter().map(|(labels, count)| (labels.as_slice(), *count)).collect();
+        metrics.counter("watchdog_restarts_total", "Restarts of children, by reason.", &restarts);
+        metrics.gauge("update_state", "Phase of the boot record: 0 committed.", &[(&[], 0.0)]);
+        metrics.gauge("build_info", "The running version.", &[(&[("version", daemon::version())], 1.0)]);
+    }
+
+    fn others_metrics(self: Arc<Self>) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        Box::pin(async move { self.children_metrics().await })
+    }
+}

@@ -1,0 +1,277 @@
+//! One child: started, listened to, probed, restarted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use config::InstallRoot;
+use daemon::Control;
+use protocol::Exit;
+use protocol::control::{ChildState, FromChild, Role, ToChild};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::watch;
+
+use super::board::Board;
+use crate::backoff::{Backoff, Pause};
+use crate::child_log::ChildLog;
+use crate::executable;
+use crate::process::{Log, Output, Process};
+
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+const PROBE_WITHIN: Duration = Duration::from_secs(2);
+const PROBES_MISSED: u32 = 3;
+/// A child that has not said by then where its health is asked for is taken for hung.
+const HEALTH_WITHIN: Duration = Duration::from_secs(20);
+const TELL_STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// What is asked of the children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Orders {
+    /// Children from this place in the order on stop.
+    pub stop_from: usize,
+    /// Counts up: each time everybody restarts once.
+    pub restarts: u64,
+    pub licensed: bool,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self { stop_from: usize::MAX, restarts: 0, licensed: true }
+    }
+}
+
+pub struct Child {
+    name: &'static str,
+    place: usize,
+    root: InstallRoot,
+    environment: Vec<(&'static str, String)>,
+    board: Arc<Board>,
+    control: Arc<Control>,
+    orders: watch::Receiver<Orders>,
+}
+
+/// How a run of the child came to its end.
+enum End {
+    Exited(Option<i32>),
+    Hung,
+    Restart,
+    Stop,
+}
+
+impl Child {
+    pub fn new(
+        name: &'static str,
+        root: &InstallRoot,
+        environment: Vec<(&'static str, String)>,
+        board: Arc<Board>,
+        control: Arc<Control>,
+        orders: watch::Receiver<Orders>,
+    ) -> Self {
+        let place = super::CHILDREN.iter().position(|child| *child == name).unwrap_or(0);
+        Self { name, place, root: root.clone(), environment, board, control, orders }
+    }
+
+    /// Until the orders say stop.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        loop {
+            if self.name == "collector" && !self.orders.borrow().licensed {
+                self.board.ended(self.name, ChildState::Unlicensed, None);
+                if self.pause(None, |orders| orders.licensed).await {
+                    break;
+                }
+            }
+            let started = Instant::now();
+            let end = self.run_once().await;
+            let (state, reason, pause) = match end {
+                End::Stop => break,
+                End::Restart => (ChildState::Waiting, "asked", Some(Duration::ZERO)),
+                End::Exited(Some(code)) if code == i32::from(Exit::Configuration.code()) => {
+                    (ChildState::BadConfiguration, "bad_configuration", None)
+                }
+                End::Exited(_) | End::Hung => {
+                    let reason = if matches!(end, End::Hung) { "hung" } else { "exited" };
+                    match backoff.exited(Instant::now(), started.elapsed()) {
+                        Pause::Short(pause) => (ChildState::Waiting, reason, Some(pause)),
+                        Pause::CrashLoop(pause) => (ChildState::CrashLoop, reason, Some(pause)),
+                    }
+                }
+            };
+            self.board.ended(self.name, state, Some(reason));
+            let stopped = match pause {
+                Some(pause) => self.pause(Some(pause), |_| false).await,
+                None => self.configuration_changed().await,
+            };
+            if stopped {
+                break;
+            }
+        }
+        self.board.ended(self.name, ChildState::Stopped, None);
+    }
+
+    async fn run_once(&mut self) -> End {
+        let restarts = self.orders.borrow_and_update().restarts;
+        // Of the version that this supervisor belongs to: its neighbours.
+        let program = std::env::current_exe().unwrap_or_default().with_file_name(executable(self.name));
+        let folder = self.root.path().to_string_lossy().into_owned();
+        let environment: Vec<(&str, &str)> =
+            self.environment.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let started = Process::start(&program, &["--root", &folder], self.root.path(), &environment, Log::Piped);
+        let (mut process, Output { lines, log }) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                tracing::error!(child = self.name, %error, "could not be started");
+                return End::Exited(None);
+            }
+        };
+        self.board.started(self.name, process.id());
+        tracing::info!(child = self.name, pid = process.id(), "started");
+        let listening = tokio::spawn(listen(self.name, lines, self.board.clone(), self.control.clone()));
+        let logging = tokio::spawn(keep_log(self.name, log, self.root.logs()));
+        let telling = process.input.take().map(|input| tokio::spawn(tell(input, self.board.clone())));
+        let end = tokio::select! {
+            status = process.wait() => End::Exited(status.ok().and_then(|status| status.code())),
+            () = probe(self.name, &self.board) => End::Hung,
+            order = wait_for_order(&mut self.orders, self.place, restarts) => order,
+        };
+        // With the task that tells it the plant's status, the child's standard input closes.
+        if let Some(telling) = telling {
+            telling.abort();
+        }
+        match end {
+            End::Exited(code) => tracing::error!(child = self.name, code, "ended"),
+            End::Hung => tracing::error!(child = self.name, "does not answer and is replaced"),
+            End::Restart | End::Stop => {}
+        }
+        let grace = if matches!(end, End::Hung) { Duration::ZERO } else { STOP_WITHIN };
+        process.stop(grace).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), logging).await;
+        listening.abort();
+        end
+    }
+
+    /// Waits for `pause`, or until the orders say `enough`; true if they say stop.
+    async fn pause(&mut self, pause: Option<Duration>, enough: impl Fn(&Orders) -> bool) -> bool {
+        let place = self.place;
+        let order = self.orders.wait_for(|orders| orders.stop_from <= place || enough(orders));
+        match pause {
+            Some(pause) => match tokio::time::timeout(pause, order).await {
+                Ok(Ok(orders)) => orders.stop_from <= place,
+                Ok(Err(_)) => true,
+                Err(_) => false,
+            },
+            None => order.await.map_or(true, |orders| orders.stop_from <= place),
+        }
+    }
+
+    /// A bad configuration does not get better by trying; true if the orders say stop.
+    async fn configuration_changed(&mut self) -> bool {
+        let before = configuration_stamps(&self.root);
+        while configuration_stamps(&self.root) == before {
+            let restarts = self.orders.borrow().restarts;
+            if self.pause(Some(Duration::from_secs(1)), |orders| orders.restarts != restarts).await {
+                return true;
+            }
+            if self.orders.borrow().restarts != restarts {
+                return false;
+            }
+        }
+        tracing::info!(child = self.name, "the configuration has changed");
+        false
+    }
+}
+
+async fn wait_for_order(orders: &mut watch::Receiver<Orders>, place: usize, restarts: u64) -> End {
+    match orders.wait_for(|orders| orders.stop_from <= place || orders.restarts != restarts).await {
+        Ok(orders) if orders.stop_from > place => End::Restart,
+        _ => End::Stop,
+    }
+}
+
+/// When which file of the configuration last changed.
+fn configuration_stamps(root: &InstallRoot) -> Vec<(std::path::PathBuf, Option<SystemTime>)> {
+    let mut stamps = Vec::new();
+    for folder in ["config", "agent"] {
+        for entry in std::fs::read_dir(root.resolve(folder)).into_iter().flatten().flatten() {
+            let modified = entry.metadata().ok().and_then(|metadata| metadata.modified().ok());
+            // What the agent itself writes there is no configuration.
+            if !entry.path().ends_with("last_sync.txt") {
+                stamps.push((entry.path(), modified));
+            }
+        }
+    }
+    stamps.sort();
+    stamps
+}
+
+/// What the child says on its standard output.
+async fn listen(name: &'static str, lines: ChildStdout, board: Arc<Board>, control: Arc<Control>) {
+    let mut lines = BufReader::new(lines).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        match serde_json::from_str(&line) {
+            Ok(FromChild::Listening { role: Role::Service, url }) => {
+                board.listening(name, &url);
+                control.listening(Role::Service, &format!("{name} {url}"));
+            }
+            Ok(FromChild::Listening { role: Role::Health, url }) => board.health_at(name, &url),
+            Ok(FromChild::Ready { .. }) => board.is_ready(name),
+            Ok(FromChild::Collected(collected)) => board.collected(collected),
+            Ok(FromChild::Exported(exported)) => board.exported(exported),
+            Err(_) => tracing::warn!(child = name, "said something that is not understood"),
+        }
+    }
+}
+
+/// What the child logs, line by line.
+async fn keep_log(name: &'static str, log: Option<ChildStderr>, folder: std::path::PathBuf) {
+    let Some(log) = log else { return };
+    let mut lines = BufReader::new(log).split(b'\n');
+    let mut file = ChildLog::open(&folder, name);
+    while let Ok(Some(line)) = lines.next_segment().await {
+        // A full disk must not block the child: its lines are then lost, and said so here.
+        if let Err(error) = file
+            .as_mut()
+            .map_err(|error| std::io::Error::new(error.kind(), error.to_string()))
+            .and_then(|file| file.line(&line))
+        {
+            tracing::warn!(child = name, %error, "a log line could not be kept");
+            file = ChildLog::open(&folder, name);
+        }
+    }
+}
+
+/// Tells the child how everything is. Dropped, it closes the child's standard input.
+async fn tell(mut input: ChildStdin, board: Arc<Board>) {
+    loop {
+        let mut line = serde_json::to_vec(&ToChild::Status(Box::new(board.status()))).expect("a status serialises");
+        line.push(b'\n');
+        if input.write_all(&line).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(TELL_STATUS_EVERY).await;
+    }
+}
+
+/// Returns when the child has not answered three times in a row.
+async fn probe(name: &str, board: &Board) {
+    let started = Instant::now();
+    let mut missed = 0;
+    while missed < PROBES_MISSED {
+        tokio::time::sleep(PROBE_EVERY).await;
+        let answered = match board.health_address(name) {
+            Some(address) => match daemon::ask(&format!("{address}/readyz"), PROBE_WITHIN).await {
+                Ok((status, _)) => {
+                    board.healthy(name, status.is_success());
+                    true
+                }
+                Err(error) => {
+                    tracing::warn!(child = name, error, "did not answer");
+                    false
+                }
+            },
+            None => started.elapsed() < HEALTH_WITHIN,
+        };
+        missed = if answered { 0 } else { missed + 1 };
+    }
+}
