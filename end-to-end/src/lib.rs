@@ -1,0 +1,28 @@
+//! The whole product, started as its users start it: what the demo and the stories have in common.
+//!
+//! [`programs`] finds the built executables, [`headquarters`] has keys and pulls, [`plant`] is an install root with a
+//! running watchdog, [`exactly_once`] compares what HQ has with what the plant stored.
+
+#![cfg(unix)]
+
+pub mod exactly_once;
+pub mod headquarters;
+pub mod plant;
+pub mod programs;
+
+use std::time::{Duration, Instant};
+
+/// Asks until there is an answer; the stories' only way of waiting.
+///
+/// # Panics
+/// When there is none in time, with what was waited for.
+pub fn wait_for<T>(what: &str, within: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {within:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

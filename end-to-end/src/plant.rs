@@ -1,0 +1,210 @@
+//! A plant PC: an install root and its running watchdog.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use protocol::control::PlantStatus;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::headquarters::Headquarters;
+use crate::programs::{program, run};
+use crate::wait_for;
+
+/// An install root, running or not.
+pub struct Plant {
+    pub root: PathBuf,
+    pub database: String,
+    running: Option<Child>,
+    /// Overrides of `config.txt`.
+    settings: Vec<(String, String)>,
+}
+
+pub const PIN: &str = "482915";
+const START_WITHIN: Duration = Duration::from_secs(30);
+
+impl Plant {
+    /// Lays out an install root with a simulated line of `tags`.
+    ///
+    /// # Panics
+    /// If `watchdog init` fails.
+    pub fn init(root: &Path, headquarters: &Headquarters, database: &str, tags: u32, license: Option<&Path>) -> Self {
+        let mut command = program("watchdog");
+        command.arg("init").arg("--root").arg(root).arg("--keys").arg(&headquarters.keys);
+        command.args(["--database", database, "--pin", PIN, "--simulator", &tags.to_string()]);
+        if let Some(license) = license {
+            command.arg("--license").arg(license);
+        }
+        run(&mut command).good();
+        let any = ["AGENT_PORT", "PORTAL_PORT", "METRICS_PORT"].map(|key| (key.to_owned(), "0".to_owned()));
+        Self { root: root.to_owned(), database: database.to_owned(), running: None, settings: any.into() }
+    }
+
+    /// Overrides a key of `config.txt` from the next start on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// `watchdog run`, started and not waited for. It goes with this process: its standard input is a pipe from here.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start(&mut self) {
+        let log = std::fs::File::create(self.root.join("logs/watchdog.log")).expect("the root has a folder for logs");
+        let mut command = self.command("watchdog");
+        command.arg("run").arg("--root").arg(&self.root).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        // In a group of its own, so that a Ctrl-C at the terminal reaches it through the pipe alone.
+        let child = command.env("PLANTLINK_SUPERVISED", "1").process_group(0).spawn();
+        self.running = Some(child.expect("init has laid a watchdog there"));
+    }
+
+    /// Starts it and waits until all children run.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub fn start_and_wait(&mut self) -> PlantStatus {
+        self.start();
+        self.wait_until_running()
+    }
+
+    /// # Panics
+    /// If not all children run in time.
+    pub fn wait_until_running(&self) -> PlantStatus {
+        let all_run = |status: &PlantStatus| {
+            status.children.iter().all(|child| child.state.word() == "running" && child.address.is_some())
+        };
+        let mut last = None;
+        let deadline = std::time::Instant::now() + START_WITHIN;
+        while std::time::Instant::now() < deadline {
+            last = self.status();
+            if let Some(status) = last.take_if(|status| all_run(status)) {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("not all children run: {last:?}\n{}", self.logs());
+    }
+
+    /// One of the root's own programs, with this plant's settings.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = match name {
+            "watchdog" => Command::new(self.root.join("watchdog")),
+            name => program(name),
+        };
+        command.stdin(Stdio::null());
+        for (key, value) in &self.settings {
+            command.env(format!("PLANTLINK_{key}"), value);
+        }
+        command
+    }
+
+    /// What `watchdog status --json` says; `None` while nobody answers.
+    pub fn status(&self) -> Option<PlantStatus> {
+        let ended = run(program("watchdog").args(["status", "--json", "--root"]).arg(&self.root));
+        (ended.code == Some(0)).then(|| serde_json::from_str(&ended.output).expect("status prints JSON"))
+    }
+
+    /// # Panics
+    /// If the child has no address.
+    pub fn address(&self, child: &str) -> String {
+        wait_for(&format!("the address of {child}"), START_WITHIN, || {
+            self.status()?.children.into_iter().find(|other| other.name == child)?.address
+        })
+    }
+
+    /// The port that HQ connects to.
+    ///
+    /// # Panics
+    /// If the agent has none.
+    pub fn agent_port(&self) -> u16 {
+        let address = self.address("agent");
+        address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an address ends with a port")
+    }
+
+    /// # Panics
+    /// If the child does not run.
+    pub fn pid(&self, child: &str) -> Pid {
+        let pid = self.status().and_then(|status| status.children.into_iter().find(|other| other.name == child)?.pid);
+        pid.and_then(|pid| Pid::from_raw(pid.cast_signed())).unwrap_or_else(|| panic!("{child} does not run\n{}", self.logs()))
+    }
+
+    /// Process id of the launcher.
+    ///
+    /// # Panics
+    /// If it was never started.
+    pub fn launcher(&self) -> Pid {
+        let child = self.running.as_ref().expect("the plant was started");
+        Pid::from_child(child)
+    }
+
+    /// Asks it to stop as a service manager does, and waits for it.
+    ///
+    /// # Panics
+    /// If it does not end well.
+    pub fn stop(&mut self) {
+        let Some(mut child) = self.running.take() else { return };
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("our own child");
+        let status = child.wait().expect("our own child");
+        assert!(status.success(), "the watchdog ended with {status}\n{}", self.logs());
+    }
+
+    /// `kill -9` of the launcher alone.
+    ///
+    /// # Panics
+    /// If it was never started.
+    pub fn kill_launcher(&mut self) {
+        let mut child = self.running.take().expect("the plant was started");
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+    }
+
+    /// The logs of all programs, for a story that went wrong.
+    pub fn logs(&self) -> String {
+        let mut logs = String::new();
+        for entry in std::fs::read_dir(self.root.join("logs")).into_iter().flatten().flatten() {
+            logs += &format!("--- {}\n", entry.path().display());
+            let Ok(file) = std::fs::File::open(entry.path()) else { continue };
+            let lines: Vec<String> = BufReader::new(file).lines().map_while(Result::ok).collect();
+            logs += &lines[lines.len().saturating_sub(20)..].join("\n");
+            logs.push('\n');
+        }
+        logs
+    }
+
+    /// Readings that the store holds.
+    ///
+    /// # Panics
+    /// If it cannot be opened.
+    pub fn stored(&self) -> u64 {
+        let store = readings::open(&self.database, &self.root);
+        store.unwrap_or_else(|error| panic!("{error}")).head().unwrap_or_else(|error| panic!("{error}")).last_seq
+    }
+
+    /// # Panics
+    /// If the store does not hold so many in time.
+    pub fn wait_for_readings(&self, at_least: u64) -> u64 {
+        wait_for(&format!("{at_least} stored readings"), START_WITHIN, || {
+            let stored = self.stored();
+            (stored >= at_least).then_some(stored)
+        })
+    }
+}
+
+impl Drop for Plant {
+    fn drop(&mut self) {
+        let Some(mut child) = self.running.take() else { return };
+        drop(child.stdin.take());
+        let pid = Pid::from_child(&child);
+        for _ in 0..1000 {
+            if matches!(child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // It did not go by itself; its children go with their standard input.
+        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = child.wait();
+    }
+}

@@ -1,0 +1,73 @@
+//! The executables of this workspace.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+
+/// Folder of the built executables.
+pub fn folder() -> &'static Path {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let own = std::env::current_exe().expect("a running program has a path");
+        // `target/<profile>/demo`, or `target/<profile>/deps/stories-…`.
+        let folder = own.parent().expect("an executable lies in a folder");
+        let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+        folder.to_owned()
+    });
+    &FOLDER
+}
+
+/// Builds all of them, showing cargo's own progress.
+///
+/// # Errors
+/// In words, if cargo fails.
+pub fn build() -> Result<(), String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(workspace());
+    if folder().ends_with("release") {
+        command.arg("--release");
+    }
+    let status = command.stdin(Stdio::null()).status().map_err(|error| format!("cargo could not be started: {error}"))?;
+    if status.success() { Ok(()) } else { Err("cargo build failed".to_owned()) }
+}
+
+/// The source tree.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace")
+}
+
+/// A command that runs one of them.
+pub fn program(name: &str) -> Command {
+    let mut command = Command::new(folder().join(name));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// What a program said when it had ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub output: String,
+    pub errors: String,
+}
+
+/// Runs a program to its end.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn run(command: &mut Command) -> Ended {
+    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ended { code: status.code(), output: text(stdout), errors: text(stderr) }
+}
+
+impl Ended {
+    /// What it printed, if it ended well.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn good(self) -> String {
+        assert_eq!(self.code, Some(0), "{}{}", self.output, self.errors);
+        self.output
+    }
+}
