@@ -10,7 +10,7 @@ use protocol::Failure;
 
 /// Reads devices and stores their readings.
 #[derive(Parser)]
-#[command(name = "collector", version = daemon::version(), args_conflicts_with_subcommands = true)]
+#[command(name = "collector", version = daemon::version())]
 struct Arguments {
     /// Install root
     #[arg(long, value_name = "DIR", global = true)]
@@ -44,6 +44,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let root = arguments.root.ok_or_else(|| Failure::usage("name the install root with --root DIR"))?;
     let root = InstallRoot::new(&root);
     match arguments.verb {
+        Some(_) if arguments.once => Err(Failure::usage("--once does not go with import")),
         Some(Verb::Import { files, quiet }) => collector::import(&root, &files, quiet),
         None if arguments.once => daemon::runtime()?.block_on(collector::gather_once(&root)),
         None => daemon::runtime()?.block_on(collector::run(&root)),

@@ -35,7 +35,10 @@ impl Health {
     /// # Errors
     /// If the port is taken.
     pub async fn bind(port: u16) -> Result<Self, Failure> {
-        let busy = |error| Failure::failed(format!("could not listen at 127.0.0.1:{port} for monitoring: {error}"));
+        let busy = |error| {
+            let advice = "stop the program that uses the port, or set another METRICS_PORT in config/config.txt";
+            Failure::failed(format!("could not listen at 127.0.0.1:{port} for monitoring: {error}; {advice}"))
+        };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(busy)?;
         let address = listener.local_addr().map_err(busy)?;
         Ok(Self { listener, address })

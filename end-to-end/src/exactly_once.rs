@@ -40,7 +40,9 @@ pub fn check(archives: &[PathBuf], database: &str, root: &Path) -> Result<u64, S
         .map_err(|error| error.to_string())?;
     match pulled.iter().zip(&stored).position(|(pulled, stored)| pulled != stored) {
         Some(at) => Err(format!("line {}: HQ has {}, the plant stored {}", at + 1, pulled[at], stored[at])),
-        None if pulled.len() > stored.len() => Err(format!("HQ has {} readings, the plant stored {}", pulled.len(), stored.len())),
+        None if pulled.len() > stored.len() => {
+            Err(format!("HQ has {} readings, the plant stored {}", pulled.len(), stored.len()))
+        }
         None => Ok(pulled.len() as u64),
     }
 }

@@ -127,7 +127,8 @@ impl Plant {
     /// If the child does not run.
     pub fn pid(&self, child: &str) -> Pid {
         let pid = self.status().and_then(|status| status.children.into_iter().find(|other| other.name == child)?.pid);
-        pid.and_then(|pid| Pid::from_raw(pid.cast_signed())).unwrap_or_else(|| panic!("{child} does not run\n{}", self.logs()))
+        pid.and_then(|pid| Pid::from_raw(pid.cast_signed()))
+            .unwrap_or_else(|| panic!("{child} does not run\n{}", self.logs()))
     }
 
     /// Process id of the launcher.

@@ -27,7 +27,8 @@ pub fn build() -> Result<(), String> {
     if folder().ends_with("release") {
         command.arg("--release");
     }
-    let status = command.stdin(Stdio::null()).status().map_err(|error| format!("cargo could not be started: {error}"))?;
+    let status =
+        command.stdin(Stdio::null()).status().map_err(|error| format!("cargo could not be started: {error}"))?;
     if status.success() { Ok(()) } else { Err("cargo build failed".to_owned()) }
 }
 

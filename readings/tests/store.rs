@@ -1,6 +1,7 @@
 //! One suite for every kind of store: what is told here of SQLite holds for PostgreSQL, word for word.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a story that goes wrong says where")]
 
 use std::sync::{Arc, LazyLock};
 

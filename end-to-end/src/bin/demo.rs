@@ -95,7 +95,9 @@ fn step(text: &str) {
 fn fresh_folder() -> Result<PathBuf, String> {
     let folder = programs::folder().join("demo-plant");
     match std::fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(format!("{}: {error}", folder.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(format!("{}: {error}", folder.display()));
+        }
         _ => {}
     }
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;

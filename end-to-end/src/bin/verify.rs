@@ -100,17 +100,20 @@ fn windows_build() -> Command {
 }
 
 fn install(needs: &[&Need]) -> Result<(), String> {
-    let missing: Vec<&str> = needs.iter().filter(|need| !Path::new(need.file).exists()).map(|need| need.package).collect();
+    let missing: Vec<&str> =
+        needs.iter().filter(|need| !Path::new(need.file).exists()).map(|need| need.package).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let packages = missing.join(" ");
-    let by_hand = format!("these Debian packages are missing: {packages}; install them with: apt-get install {packages}");
+    let by_hand =
+        format!("these Debian packages are missing: {packages}; install them with: apt-get install {packages}");
     if !rustix::process::geteuid().is_root() {
         return Err(by_hand);
     }
     println!("==> installing {packages}");
-    for arguments in [vec!["update", "-q"], [vec!["install", "-q", "-y", "--no-install-recommends"], missing].concat()] {
+    for arguments in [vec!["update", "-q"], [vec!["install", "-q", "-y", "--no-install-recommends"], missing].concat()]
+    {
         let mut apt = Command::new("apt-get");
         apt.args(&arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).stdout(Stdio::null());
         if !apt.status().is_ok_and(|status| status.success()) {

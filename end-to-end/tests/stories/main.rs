@@ -1,1 +1,64 @@
-fn main() {}
+//! Stories of the whole product: the real executables, a real PostgreSQL, real kills.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a story that goes wrong says where")]
+
+mod bad_input;
+mod door;
+mod outages;
+mod plain_client;
+mod proxy;
+mod pulling;
+mod supervision;
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use end_to_end::headquarters::Headquarters;
+use end_to_end::plant::Plant;
+use end_to_end::programs;
+use private_postgres::{Options, PrivatePostgres};
+
+/// One server for all stories that do not harm it; each has a database of its own.
+static SERVER: LazyLock<PrivatePostgres> =
+    LazyLock::new(|| PrivatePostgres::start(&Options::default()).unwrap_or_else(|error| panic!("{error}")));
+
+/// Made once; key generation takes longer than a story.
+static KEYS: LazyLock<PathBuf> = LazyLock::new(|| {
+    programs::build().unwrap_or_else(|error| panic!("{error}"));
+    let keys = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("keys");
+    Headquarters::new(&keys, &keys);
+    keys
+});
+
+const SQLITE: &str = "sqlite:data/plant.db";
+
+/// A plant, its headquarters, and the folder that both go with.
+struct World {
+    plant: Plant,
+    headquarters: Headquarters,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// A plant of ten simulated tags, not yet started.
+    fn new(database: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let headquarters = Headquarters::new(&KEYS, &folder.path().join("data_storage"));
+        let plant = Plant::init(&folder.path().join("plant"), &headquarters, database, 10, None);
+        Self { plant, headquarters, folder }
+    }
+
+    fn running(database: &str) -> Self {
+        let mut world = Self::new(database);
+        world.plant.start_and_wait();
+        world
+    }
+
+    /// Every reading pulled so far is what the plant stored, once.
+    fn assert_exactly_once(&self) -> u64 {
+        let archives = self.headquarters.archives();
+        let checked = end_to_end::exactly_once::check(&archives, &self.plant.database, &self.plant.root);
+        checked.unwrap_or_else(|error| panic!("{error}"))
+    }
+}

@@ -19,6 +19,7 @@ use protocol::{Failure, Timestamp};
 use archive::Folder;
 use connection::Connection;
 use report::Progress;
+use transfer::Broken;
 
 pub use report::Show;
 pub use verify::verify;
@@ -73,14 +74,14 @@ async fn run(pull: &Pull, show: Show) -> Result<archive::Pulled, Failure> {
     let key = PrivateKey::read(&pull.key, passphrase.as_deref())?;
     let folder = Folder::open(&pull.data_dir, &pull.plant.client_id)?;
     let progress = Progress::new(show);
-    let mut tries = 0;
-    let mut received = folder.received();
+    let (mut tries, mut received) = (0, folder.received());
     loop {
-        let outcome = attempt(pull, &key, &folder, &progress).await;
-        let broken = match outcome {
-            Err(transfer::Broken::Off(failure)) => failure,
-            Err(transfer::Broken::Final(failure)) => return Err(failure),
+        let broken = match attempt(pull, &key, &folder, &progress).await {
             Ok(pulled) => return Ok(pulled),
+            Err(Broken::Final(failure)) => return Err(failure),
+            // Whoever cannot be reached at all is not there; within a pull, a line may come back.
+            Err(Broken::Unreached(failure)) if tries == 0 => return Err(failure),
+            Err(Broken::Unreached(failure) | Broken::Off(failure)) => failure,
         };
         tries = if folder.received() > received { 1 } else { tries + 1 };
         received = folder.received();
@@ -102,8 +103,9 @@ async fn attempt(
     key: &PrivateKey,
     folder: &Folder,
     progress: &Progress,
-) -> Result<archive::Pulled, transfer::Broken> {
-    let mut connection = Connection::open(&pull.plant.host, pull.plant.port).await?;
+) -> Result<archive::Pulled, Broken> {
+    let opened = Connection::open(&pull.plant.host, pull.plant.port).await;
+    let mut connection = opened.map_err(Broken::Unreached)?;
     known_agent::check(pull, connection.fingerprint(), folder, progress)?;
     let token = opening::open(&mut connection, key, pull.auth).await?;
     transfer::pull(&mut connection, &token, pull, folder, progress).await

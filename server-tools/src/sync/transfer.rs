@@ -15,7 +15,9 @@ use super::report::Progress;
 
 /// Why a pull did not come to its end.
 pub enum Broken {
-    /// The connection; trying again may help.
+    /// There was no connection.
+    Unreached(Failure),
+    /// The connection broke; trying again may help.
     Off(Failure),
     /// Trying again at once does not help.
     Final(Failure),

@@ -1,0 +1,90 @@
+//! A TCP proxy that cuts connections where a story wants it.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub struct CuttingProxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Bytes towards the client that the next connections let through; 0: all.
+    cut_after: AtomicU64,
+    pause_micros: AtomicU64,
+    passed: AtomicU64,
+    connections: AtomicU64,
+}
+
+impl CuttingProxy {
+    pub fn start(target: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared::default());
+        let proxy = Self { port, shared: shared.clone() };
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                let (mut up_from, mut up_to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut up_from, &mut up_to);
+                    let _ = up_to.shutdown(Shutdown::Write);
+                });
+                let shared = shared.clone();
+                std::thread::spawn(move || down(server, client, &shared));
+            }
+        });
+        proxy
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Each connection from now on is cut behind so many bytes.
+    pub fn cut_after(&self, bytes: u64) {
+        self.shared.cut_after.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Pauses so long behind each piece.
+    pub fn slow_down(&self, pause: Duration) {
+        self.shared.pause_micros.store(pause.as_micros() as u64, Ordering::SeqCst);
+    }
+
+    /// Towards the client, in all.
+    pub fn passed_bytes(&self) -> u64 {
+        self.shared.passed.load(Ordering::SeqCst)
+    }
+
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+}
+
+fn down(mut server: TcpStream, mut client: TcpStream, shared: &Shared) {
+    let limit = match shared.cut_after.load(Ordering::SeqCst) {
+        0 => u64::MAX,
+        bytes => bytes,
+    };
+    let (mut passed, mut bytes) = (0, [0; 8192]);
+    while let Ok(count @ 1..) = server.read(&mut bytes) {
+        let count = (count as u64).min(limit - passed) as usize;
+        if client.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+        passed += count as u64;
+        shared.passed.fetch_add(count as u64, Ordering::SeqCst);
+        if passed == limit {
+            break;
+        }
+        // The proxy's pace, not a wait of the story's.
+        std::thread::sleep(Duration::from_micros(shared.pause_micros.load(Ordering::SeqCst)));
+    }
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = server.shutdown(Shutdown::Both);
+}

@@ -1,0 +1,152 @@
+//! Pulling, undisturbed and disturbed.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use end_to_end::programs::{program, run};
+use end_to_end::wait_for;
+use rand::Rng as _;
+
+use crate::proxy::CuttingProxy;
+use crate::{SERVER, SQLITE, World};
+
+#[test]
+fn two_pulls_hold_every_reading_once_on_sqlite() {
+    two_pulls_hold_every_reading_once(SQLITE);
+}
+
+#[test]
+fn two_pulls_hold_every_reading_once_on_postgres() {
+    two_pulls_hold_every_reading_once(&SERVER.new_database());
+}
+
+fn two_pulls_hold_every_reading_once(database: &str) {
+    let world = World::running(database);
+    let port = world.plant.agent_port();
+    world.plant.wait_for_readings(20);
+    let first = world.headquarters.pull(port);
+    world.plant.wait_for_readings(first["record_count"].as_u64().unwrap() + 10);
+    let second = world.headquarters.pull(port);
+    assert_eq!((&first["cursor_exact"], &second["cursor_exact"]), (&false.into(), &true.into()));
+    assert_eq!(
+        world.assert_exactly_once(),
+        first["record_count"].as_u64().unwrap() + second["record_count"].as_u64().unwrap()
+    );
+    world.headquarters.verify().good();
+    // Handing the first cut back has acknowledged it.
+    let acknowledged = std::fs::read_to_string(world.plant.root.join("agent/last_sync.txt")).unwrap();
+    assert_eq!(acknowledged.trim(), first["period_end"].as_str().unwrap());
+}
+
+#[test]
+fn a_stream_that_is_cut_again_and_again_ends_as_the_same_archive() {
+    let world = history(200_000);
+    let proxy = CuttingProxy::start(world.plant.agent_port());
+    let size = {
+        let mut undisturbed = world.headquarters.clone();
+        undisturbed.data = world.folder.path().join("undisturbed");
+        undisturbed.pull(world.plant.agent_port());
+        std::fs::metadata(&undisturbed.archives()[0]).unwrap().len()
+    };
+    let mut random = rand::thread_rng();
+    loop {
+        // Somewhere in what is left or behind it.
+        proxy.cut_after(random.gen_range(1..size));
+        let ended = run(&mut world.headquarters.sync_client(proxy.port()));
+        match ended.code {
+            Some(0) => break,
+            Some(69 | 75) => {}
+            code => panic!("{code:?}: {}{}", ended.output, ended.errors),
+        }
+    }
+    assert_eq!(world.assert_exactly_once(), 200_000);
+    world.headquarters.verify().good();
+    // What was received whole was not sent again: each cut costs a member at most, and the handshakes.
+    let passed = proxy.passed_bytes();
+    let allowed = size + proxy.connections() * (200_000 + 20_000);
+    assert!(passed <= allowed, "{passed} bytes passed for an archive of {size} in {} connections", proxy.connections());
+}
+
+#[test]
+fn a_client_killed_at_any_moment_goes_on_and_loses_nothing() {
+    let world = history(150_000);
+    let proxy = CuttingProxy::start(world.plant.agent_port());
+    proxy.slow_down(Duration::from_millis(2));
+    let mut random = rand::thread_rng();
+    for _ in 0..8 {
+        let mut client = world.headquarters.sync_client(proxy.port());
+        let mut client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let before = proxy.passed_bytes();
+        let further = random.gen_range(1..400_000);
+        // Until so many bytes have passed, or it has ended before.
+        wait_for("bytes to pass", Duration::from_secs(60), || {
+            (proxy.passed_bytes() > before + further || client.try_wait().unwrap().is_some()).then_some(())
+        });
+        let _ = client.kill();
+        client.wait().unwrap();
+    }
+    proxy.slow_down(Duration::ZERO);
+    world.headquarters.pull(proxy.port());
+    assert_eq!(world.assert_exactly_once(), 150_000);
+    world.headquarters.verify().good();
+}
+
+#[test]
+fn what_hq_gathered_restores_another_plant() {
+    let world = history(3_000);
+    world.headquarters.pull(world.plant.agent_port());
+    let other = World::new(&SERVER.new_database());
+    let archive = &world.headquarters.archives()[0];
+    let import =
+        || run(other.plant.command("collector").arg("--root").arg(&other.plant.root).arg("import").arg(archive)).good();
+    assert!(import().contains("3000 readings imported"));
+    assert!(import().contains("3000 had been imported before"), "the same file again brings nothing");
+    assert_eq!(other.plant.stored(), 3_000);
+}
+
+#[test]
+fn a_changed_agent_key_is_refused_until_it_is_accepted() {
+    let mut world = World::running(SQLITE);
+    world.headquarters.pull(world.plant.agent_port());
+    world.plant.stop();
+    for file in ["agent/cert.pem", "agent/key.pem", "state/boot"] {
+        std::fs::remove_file(world.plant.root.join(file)).unwrap();
+    }
+    // Without its boot record a root is unfinished, and init completes it: with a new key.
+    run(program("watchdog").args(["init", "--root"]).arg(&world.plant.root)).good();
+    world.plant.start_and_wait();
+    let port = world.plant.agent_port();
+    let refused = run(&mut world.headquarters.sync_client(port));
+    assert_eq!(refused.code, Some(77));
+    assert!(
+        refused.errors.contains("another key than before") && refused.errors.contains("--fingerprint"),
+        "{}",
+        refused.errors
+    );
+    let found = refused.errors.split("--fingerprint ").nth(1).unwrap()[..64].to_owned();
+    run(world.headquarters.sync_client(port).args(["--fingerprint", &found])).good();
+    world.headquarters.pull(port);
+}
+
+/// A running plant without devices, whose store holds so many readings.
+fn history(readings: usize) -> World {
+    let mut world = World::new(SQLITE);
+    std::fs::write(world.plant.root.join("config/sources.toml"), "").unwrap();
+    let file = world.folder.path().join("history.csv");
+    let mut random = rand::thread_rng();
+    let mut rows = String::from("time,tag,value,unit\n");
+    for at in 0..readings {
+        let (second, tag) = (at / 50, at % 50);
+        let (hour, minute, second) = (second / 3600 % 24, second / 60 % 60, second % 60);
+        rows += &format!(
+            "2026-02-22T{hour:02}:{minute:02}:{second:02}Z,line1.tag{tag},{:.3},C\n",
+            random.gen_range(0.0..100.0)
+        );
+    }
+    std::fs::write(&file, rows).unwrap();
+    run(world.plant.command("collector").arg("--root").arg(&world.plant.root).args(["import", "--quiet"]).arg(&file))
+        .good();
+    assert_eq!(world.plant.stored(), readings as u64);
+    world.plant.start_and_wait();
+    world
+}

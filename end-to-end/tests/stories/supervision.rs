@@ -1,0 +1,147 @@
+//! The watchdog and its children.
+
+use std::time::{Duration, Instant};
+
+use end_to_end::programs::run;
+use end_to_end::wait_for;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::{SQLITE, World};
+
+fn pids(world: &World) -> Vec<Pid> {
+    ["collector", "agent", "portal"].map(|child| world.plant.pid(child)).into()
+}
+
+fn wait_until_gone(pids: &[Pid]) {
+    wait_for("the children to go", Duration::from_secs(15), || {
+        pids.iter().all(|pid| test_kill_process(*pid).is_err()).then_some(())
+    });
+}
+
+#[test]
+fn when_the_launcher_is_killed_its_children_go_and_the_next_one_starts_clean() {
+    let mut world = World::running(SQLITE);
+    world.plant.wait_for_readings(10);
+    let children = pids(&world);
+    world.plant.kill_launcher();
+    wait_until_gone(&children);
+    let ended = run(world.plant.command("watchdog").args(["status", "--root"]).arg(&world.plant.root));
+    assert_eq!(ended.code, Some(69));
+    world.plant.start_and_wait();
+    let stored = world.plant.stored();
+    world.plant.wait_for_readings(stored + 10);
+    world.headquarters.pull(world.plant.agent_port());
+    world.assert_exactly_once();
+}
+
+#[test]
+fn a_stop_ends_every_process() {
+    let mut world = World::running(SQLITE);
+    let children = pids(&world);
+    world.plant.stop();
+    for child in children {
+        assert!(test_kill_process(child).is_err(), "a child is left");
+    }
+}
+
+#[test]
+fn two_watchdogs_on_one_root_are_refused() {
+    let world = World::running(SQLITE);
+    let second = run(world.plant.command("watchdog").args(["run", "--root"]).arg(&world.plant.root));
+    assert_eq!(second.code, Some(1));
+    assert!(second.errors.contains("another watchdog runs"), "{}", second.errors);
+}
+
+#[test]
+fn a_hung_child_is_replaced_within_thirty_seconds() {
+    let world = World::running(SQLITE);
+    let hung = world.plant.pid("portal");
+    let started = Instant::now();
+    kill_process(hung, Signal::STOP).unwrap();
+    wait_for("another portal", Duration::from_secs(30), || {
+        let portal = world.plant.status()?.children.into_iter().find(|child| child.name == "portal")?;
+        (portal.pid.is_some_and(|pid| pid.cast_signed() != hung.as_raw_nonzero().get()) && portal.address.is_some())
+            .then_some(())
+    });
+    assert!(started.elapsed() < Duration::from_secs(30));
+    assert!(test_kill_process(hung).is_err());
+}
+
+#[test]
+fn restart_flag_restarts_everything_once() {
+    let world = World::running(SQLITE);
+    let before = pids(&world);
+    std::fs::write(world.plant.root.join("restart.flag"), "").unwrap();
+    wait_for("all children to be others", Duration::from_secs(30), || {
+        let status = world.plant.status()?;
+        let others = |(child, before): (&protocol::control::ChildStatus, &Pid)| {
+            child.pid.is_some_and(|pid| pid.cast_signed() != before.as_raw_nonzero().get())
+                && child.state.word() == "running"
+        };
+        status.children.iter().zip(&before).all(others).then_some(())
+    });
+    assert!(!world.plant.root.join("restart.flag").exists());
+    let status = world.plant.status().unwrap();
+    assert!(status.children.iter().all(|child| child.restarts == 1), "{status:?}");
+}
+
+#[test]
+fn bad_sources_stop_the_collector_alone_until_they_are_mended() {
+    let mut world = World::new(SQLITE);
+    let sources = world.plant.root.join("config/sources.toml");
+    let good = std::fs::read_to_string(&sources).unwrap();
+    std::fs::write(&sources, "[[simulator]]\nname = \"line1\"\ntags = \"many\"\n").unwrap();
+    world.plant.start();
+    let status = wait_for("agent and portal without a collector", Duration::from_secs(30), || {
+        let status = world.plant.status()?;
+        let state =
+            |name: &str| status.children.iter().find(|child| child.name == name).map(|child| child.state.word());
+        (state("collector") == Some("bad_configuration") && state("portal") == Some("running"))
+            .then_some(status.clone())
+    });
+    assert!(status.problems.iter().any(|problem| problem.contains("check-config")), "{:?}", status.problems);
+    let log = std::fs::read_to_string(world.plant.root.join("logs/collector.log")).unwrap();
+    assert!(log.contains("sources.toml:3:"), "{log}");
+    std::fs::write(&sources, good).unwrap();
+    world.plant.wait_until_running();
+}
+
+#[test]
+fn without_a_licence_only_the_collector_waits_until_one_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::new(SQLITE);
+    world.plant.set("LICENSE_FILE", "license.dat");
+    world.plant.start();
+    wait_for("an unlicensed plant that HQ can get into", Duration::from_secs(30), || {
+        let status = world.plant.status()?;
+        let state =
+            |name: &str| status.children.iter().find(|child| child.name == name).map(|child| child.state.word());
+        let waits = state("collector") == Some("unlicensed") && state("agent") == Some("running");
+        (waits && status.problems.iter().any(|problem| problem.contains("licence"))).then_some(())
+    });
+    let license = folder.path().join("license.dat");
+    world.headquarters.license(&license);
+    std::fs::rename(license, world.plant.root.join("license.dat")).unwrap();
+    world.plant.wait_until_running();
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_up_without_a_restart() {
+    let world = World::running(SQLITE);
+    let port = world.plant.agent_port();
+    world.headquarters.pull(port);
+    let agent = world.plant.root.join("agent");
+    // On the same key, as openssl renews one.
+    let renewed = world.folder.path().join("renewed.pem");
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["req", "-x509", "-new", "-days", "365", "-subj", "/CN=renewed", "-key"]).arg(agent.join("key.pem"));
+    run(openssl.arg("-out").arg(&renewed)).good();
+    std::fs::rename(&renewed, agent.join("cert.pem")).unwrap();
+    wait_for("the renewed certificate", Duration::from_secs(15), || {
+        let mut client = std::process::Command::new("openssl");
+        client.args(["s_client", "-connect", &format!("127.0.0.1:{port}")]).stdin(std::process::Stdio::null());
+        run(&mut client).output.contains("CN = renewed").then_some(())
+    });
+    world.headquarters.pull(port);
+    assert_eq!(world.plant.status().unwrap().children[1].restarts, 0);
+}
