@@ -213,9 +213,10 @@ fn an_edited_migration_is_refused(database: &Database) {
     let edit = "UPDATE schema_migrations SET sha256 = 'other'";
     match database.url.strip_prefix("sqlite:") {
         Some(path) => {
-            drop(rusqlite::Connection::open(database.folder.path().join(path)).unwrap().execute(edit, []).unwrap())
+            let connection = rusqlite::Connection::open(database.folder.path().join(path)).unwrap();
+            assert_eq!(connection.execute(edit, []).unwrap(), 1);
         }
-        None => drop(SERVER.sql(database.url.rsplit('/').next().unwrap(), edit)),
+        None => assert_eq!(SERVER.sql(database.url.rsplit('/').next().unwrap(), edit), ""),
     }
     let Err(error) = readings::open(&database.url, database.folder.path()) else { panic!("opened") };
     assert!(matches!(error, StoreError::Schema(_)), "{error}");
