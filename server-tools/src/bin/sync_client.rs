@@ -1,5 +1,5 @@
 //! `sync_client`: is given a plant PC and an HQ key, and pulls what the plant has gathered since last time into an
-//! archive. Killed at any instant it has lost nothing and goes on at the next start.
+//! archive, and may leave an update package there. Killed at any instant it has lost nothing and goes on at the next start.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +47,9 @@ struct PullArguments {
     /// Opens a protected key: first line of this file
     #[arg(long, value_name = "F")]
     passphrase_file: Option<PathBuf>,
+    /// Deliver this update package after the pull
+    #[arg(long, value_name = "ZIP")]
+    update: Option<PathBuf>,
     /// Start at this time instead of where the last pull ended
     #[arg(long, value_name = "RFC3339", value_parser = parse_time)]
     since: Option<Timestamp>,
@@ -112,6 +115,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         key: arguments.key,
         passphrase_file: arguments.passphrase_file,
         since: arguments.since,
+        update: arguments.update,
         data_dir: arguments.data_dir,
         strict: arguments.strict,
         auth: match arguments.auth {

@@ -1,29 +1,40 @@
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use protocol::{Failure, tls};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+
+/// What is sent with a request.
+pub type RequestBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// One TLS connection to an agent whose key is known, whether or not it is the right one.
 pub struct Connection {
     host: String,
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<RequestBody>,
     fingerprint: String,
 }
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 /// For the answer's headers. Preparing an export may have to wait for a database that starts up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
+/// For a whole package over a poor line.
+const DELIVER_WITHIN: Duration = Duration::from_secs(4 * 3600);
 const LARGEST_SMALL_ANSWER: usize = 64 << 10;
 
 impl Connection {
@@ -69,31 +80,53 @@ impl Connection {
         &self.fingerprint
     }
 
-    /// Sends a request and waits for the answer's headers.
+    /// `GET`, and the answer's headers.
+    pub async fn get(&mut self, path: &str, token: Option<&str>) -> Result<Response<Incoming>, Failure> {
+        self.send("GET", path, token, &[], Full::default().map_err(|never| match never {}).boxed_unsync()).await
+    }
+
+    /// `POST` of a small JSON body, and the answer's headers.
+    pub async fn post_json(&mut self, path: &str, body: &impl Serialize) -> Result<Response<Incoming>, Failure> {
+        let body = serde_json::to_vec(body).expect("plain strings serialise");
+        let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        self.send("POST", path, None, &json, Full::from(body).map_err(|never| match never {}).boxed_unsync()).await
+    }
+
+    /// Sends a request and waits for the answer's headers, however long its body takes.
     pub async fn send(
         &mut self,
         method: &str,
         path: &str,
         token: Option<&str>,
-        body: Bytes,
+        headers: &[(HeaderName, HeaderValue)],
+        body: RequestBody,
     ) -> Result<Response<Incoming>, Failure> {
         let lost = |error: &dyn std::fmt::Display| {
             Failure::unreachable(format!("the connection to {} broke: {error}", self.host))
         };
+        let streamed = headers.iter().any(|(name, _)| name == header::CONTENT_LENGTH);
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, &self.host);
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        if !body.is_empty() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            request = request.header(name, value);
         }
-        let request = request.body(Full::new(body)).map_err(|error| Failure::failed(error.to_string()))?;
+        let request = request.body(body).map_err(|error| Failure::failed(error.to_string()))?;
+        let within = if streamed { DELIVER_WITHIN } else { ANSWER_WITHIN };
         self.sender.ready().await.map_err(|error| lost(&error))?;
-        match tokio::time::timeout(ANSWER_WITHIN, self.sender.send_request(request)).await {
+        match tokio::time::timeout(within, self.sender.send_request(request)).await {
             Ok(answer) => answer.map_err(|error| lost(&error)),
-            Err(_) => Err(lost(&format!("no answer within {} s", ANSWER_WITHIN.as_secs()))),
+            Err(_) => Err(lost(&format!("no answer within {} s", within.as_secs()))),
         }
     }
+}
+
+/// A body that comes in pieces.
+pub fn file_body(pieces: mpsc::Receiver<io::Result<Bytes>>) -> RequestBody {
+    let frames =
+        stream::unfold(pieces, async |mut pieces| pieces.recv().await.map(|piece| (piece.map(Frame::data), pieces)));
+    StreamBody::new(frames).boxed_unsync()
 }
 
 /// A small JSON body.

@@ -1,10 +1,11 @@
 //! Pulling: from a plant PC into an archive.
 //!
 //! [`connection`] speaks HTTPS, [`known_agent`] says whether it is the right agent, [`opening`] opens the session,
-//! [`transfer`] brings an export over, [`archive`] is how it lies on disk, [`report`] is what people and scripts see.
+//! [`transfer`] brings an export over, [`delivery`] takes a package there, [`archive`] is how it lies on disk, [`report`] is what people and scripts see.
 
 mod archive;
 mod connection;
+mod delivery;
 mod known_agent;
 mod opening;
 mod report;
@@ -47,6 +48,8 @@ pub struct Pull {
     pub key: PathBuf,
     pub passphrase_file: Option<PathBuf>,
     pub since: Option<Timestamp>,
+    /// A package to deliver after the pull.
+    pub update: Option<PathBuf>,
     pub data_dir: PathBuf,
     pub strict: bool,
     pub auth: AuthForm,
@@ -61,23 +64,32 @@ pub fn pull(pull: &Pull, show: Show) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("could not start: {error}")))?;
-    let outcome = runtime.block_on(run(pull, show));
-    report::show(&pull.plant, &outcome, show);
-    outcome.map(|_| ())
+    let mut done = Done::default();
+    let outcome = runtime.block_on(run(pull, show, &mut done));
+    report::show(&pull.plant, done.pulled.as_ref(), done.delivered.as_ref(), outcome.as_ref().err(), show);
+    outcome
+}
+
+/// How far a run came.
+#[derive(Default)]
+struct Done {
+    pulled: Option<archive::Pulled>,
+    delivered: Option<delivery::Delivered>,
 }
 
 /// A stream that breaks is taken up again so often, as long as each time brings something.
 const ATTEMPTS_WITHOUT_PROGRESS: u32 = 3;
 
-async fn run(pull: &Pull, show: Show) -> Result<archive::Pulled, Failure> {
+async fn run(pull: &Pull, show: Show, done: &mut Done) -> Result<(), Failure> {
     let passphrase = crate::passphrase::read(pull.passphrase_file.as_deref())?;
     let key = PrivateKey::read(&pull.key, passphrase.as_deref())?;
+    let package = pull.update.as_deref().map(delivery::Package::open).transpose()?;
     let folder = Folder::open(&pull.data_dir, &pull.plant.client_id)?;
     let progress = Progress::new(show);
     let (mut tries, mut received) = (0, folder.received());
     loop {
-        let broken = match attempt(pull, &key, &folder, &progress).await {
-            Ok(pulled) => return Ok(pulled),
+        let broken = match attempt(pull, &key, &folder, package.as_ref(), &progress, done).await {
+            Ok(()) => return Ok(()),
             Err(Broken::Final(failure)) => return Err(failure),
             // Whoever cannot be reached at all is not there; within a pull, a line may come back.
             Err(Broken::Unreached(failure)) if tries == 0 => return Err(failure),
@@ -102,11 +114,20 @@ async fn attempt(
     pull: &Pull,
     key: &PrivateKey,
     folder: &Folder,
+    package: Option<&delivery::Package>,
     progress: &Progress,
-) -> Result<archive::Pulled, Broken> {
+    done: &mut Done,
+) -> Result<(), Broken> {
     let opened = Connection::open(&pull.plant.host, pull.plant.port).await;
     let mut connection = opened.map_err(Broken::Unreached)?;
     known_agent::check(pull, connection.fingerprint(), folder, progress)?;
     let token = opening::open(&mut connection, key, pull.auth).await?;
-    transfer::pull(&mut connection, &token, pull, folder, progress).await
+    if done.pulled.is_none() {
+        done.pulled = Some(transfer::pull(&mut connection, &token, pull, folder, progress).await?);
+    }
+    // Readings first: whatever becomes of the update, they are at home.
+    if let Some(package) = package {
+        done.delivered = Some(delivery::deliver(&mut connection, &token, package, progress).await?);
+    }
+    Ok(())
 }

@@ -15,7 +15,7 @@ pub async fn open(connection: &mut Connection, key: &PrivateKey, form: AuthForm)
     let request = match form {
         AuthForm::Timestamp => AuthRequest::plain(key, timestamp),
         AuthForm::Challenge => {
-            let answer = connection.send("GET", "/auth/challenge", None, bytes::Bytes::new()).await?;
+            let answer = connection.get("/auth/challenge", None).await?;
             if answer.status() != StatusCode::OK {
                 return Err(refused(answer).await);
             }
@@ -30,8 +30,7 @@ pub async fn open(connection: &mut Connection, key: &PrivateKey, form: AuthForm)
             AuthRequest::answering(key, &challenge, timestamp)
         }
     };
-    let body = serde_json::to_vec(&request).expect("plain strings serialise");
-    let answer = connection.send("POST", "/auth", None, body.into()).await?;
+    let answer = connection.post_json("/auth", &request).await?;
     if answer.status() != StatusCode::OK {
         let failure = refused(answer).await;
         let advice = if failure.message.contains(refusal::INVALID_SIGNATURE) {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Plant;
 use super::archive::{Export, Pulled};
+use super::delivery::Delivered;
 
 /// How much a person wants to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,19 @@ impl Progress {
         self.bar.set_position(received);
     }
 
+    /// From readings to a package's bytes.
+    pub fn begin_delivery(&self, bytes: u64) {
+        let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} of the update {eta}");
+        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.bar.set_length(bytes);
+        self.bar.set_position(0);
+    }
+
+    /// For a thread that sends.
+    pub fn clone_bar(&self) -> ProgressBar {
+        self.bar.clone()
+    }
+
     pub fn advance(&self, whole: &Whole) {
         self.bar.set_position(whole.lines);
         self.bar.set_message(HumanBytes(whole.bytes).to_string());
@@ -56,24 +70,35 @@ impl Drop for Progress {
 }
 
 /// The end of a pull, good or bad. A failure's line on standard error is not this function's.
-pub fn show(plant: &Plant, outcome: &Result<Pulled, Failure>, show: Show) {
-    match (show, outcome) {
-        (Show::Nothing, _) | (Show::Table, Err(_)) => {}
-        (Show::Table, Ok(pulled)) => println!("{}", table(plant, pulled)),
-        (Show::Json, Ok(pulled)) => {
-            let mut value = serde_json::to_value(pulled).expect("records serialise");
-            value["status"] = json!("ok");
-            value["host"] = json!(plant.host);
-            println!("{value}");
+pub fn show(
+    plant: &Plant,
+    pulled: Option<&Pulled>,
+    delivered: Option<&Delivered>,
+    failure: Option<&Failure>,
+    show: Show,
+) {
+    match show {
+        Show::Nothing => {}
+        Show::Table => {
+            if let Some(pulled) = pulled {
+                println!("{}", table(plant, pulled));
+            }
+            if let Some(Delivered { version, status }) = delivered {
+                println!("update {version}: {status}; it waits for the operator's approval");
+            }
         }
-        (Show::Json, Err(failure)) => {
-            let value = json!({
-                "status": "failed",
-                "client_id": plant.client_id,
-                "host": plant.host,
-                "error": failure.message,
-                "exit_code": failure.exit.code(),
-            });
+        Show::Json => {
+            let mut value = pulled.map_or_else(
+                || json!({ "client_id": plant.client_id }),
+                |pulled| serde_json::to_value(pulled).expect("records serialise"),
+            );
+            value["host"] = json!(plant.host);
+            value["status"] = json!(if failure.is_none() { "ok" } else { "failed" });
+            value["update"] = json!(delivered);
+            if let Some(failure) = failure {
+                value["error"] = json!(failure.message);
+                value["exit_code"] = json!(failure.exit.code());
+            }
             println!("{value}");
         }
     }

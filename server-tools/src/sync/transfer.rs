@@ -80,7 +80,7 @@ pub async fn pull(
 }
 
 async fn ask(connection: &mut Connection, token: &str, query: &str) -> Result<Response<Incoming>, Failure> {
-    connection.send("GET", &format!("/data/export?{query}"), Some(token), bytes::Bytes::new()).await
+    connection.get(&format!("/data/export?{query}"), Some(token)).await
 }
 
 /// Asks for the rest of the same cut; `None` if that is no longer to be had and the export has to be asked for anew.
