@@ -44,15 +44,27 @@ async fn bounded_answer(request: Request, next: Next) -> Response {
     response
 }
 
-/// A body that has to be small and to arrive soon.
-pub async fn small_body(body: Body) -> Result<bytes::Bytes, Response> {
+/// A body that has to be small and to arrive soon. Of one that is too large the rest is read and dropped, within limits,
+/// so that the refusal reaches whoever is still sending.
+pub async fn small_body(mut body: Body) -> Result<Vec<u8>, Response> {
     const LARGEST: usize = 8 << 10;
+    const LARGEST_DROPPED: usize = 1 << 20;
     const WITHIN: Duration = Duration::from_secs(10);
-    let limited = http_body_util::Limited::new(body, LARGEST);
-    match tokio::time::timeout(WITHIN, limited.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(_)) => Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "body too large")),
+    let (mut kept, mut seen) = (Vec::new(), 0);
+    let reading = async {
+        while seen <= LARGEST_DROPPED
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            if let Ok(bytes) = frame.into_data() {
+                seen += bytes.len();
+                kept.extend_from_slice(&bytes[..bytes.len().min(LARGEST - kept.len())]);
+            }
+        }
+    };
+    match tokio::time::timeout(WITHIN, reading).await {
         Err(_) => Err(refusal(StatusCode::REQUEST_TIMEOUT, "body too slow")),
+        Ok(()) if seen > LARGEST => Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "body too large")),
+        Ok(()) => Ok(kept),
     }
 }
 

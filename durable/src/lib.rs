@@ -197,4 +197,25 @@ mod tests {
         assert!(!Lock::is_held(&path));
         Lock::take(&path).unwrap();
     }
+
+    #[test]
+    fn whoever_only_asks_keeps_nobody_from_taking_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("watchdog.lock");
+        drop(Lock::take(&path).unwrap());
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    Lock::is_held(&path);
+                    // Somebody who asks all the time, but does not hold on to it.
+                    std::thread::yield_now();
+                }
+            });
+            for _ in 0..200 {
+                Lock::take(&path).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
 }

@@ -1,6 +1,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// A whole-file lock, given back when dropped or when the process ends in whatever way.
 #[derive(Debug)]
@@ -18,16 +19,23 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Takes the lock or says at once who is in the way; never waits.
+    /// Takes the lock or says who is in the way. [`Lock::is_held`] touches the lock for an instant, so a refusal only
+    /// counts once it has lasted for half a second.
     ///
     /// # Errors
     /// [`LockError::Held`] while another process has it.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let file = open(path).map_err(|error| LockError::File(super::name_error("open", path, error)))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(LockError::Held(path.to_owned())),
-            Err(TryLockError::Error(error)) => Err(LockError::File(super::name_error("lock", path, error))),
+        let deadline = Instant::now() + Duration::from_millis(500);
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20))
+                }
+                Err(TryLockError::WouldBlock) => return Err(LockError::Held(path.to_owned())),
+                Err(TryLockError::Error(error)) => return Err(LockError::File(super::name_error("lock", path, error))),
+            }
         }
     }
 

@@ -45,7 +45,7 @@ impl PrivatePostgres {
         let binaries = find_binaries().ok_or(
             "PostgreSQL's server programs (initdb, postgres) were not found; install them, on Debian: apt-get install postgresql",
         )?;
-        let folder = make_cluster(&binaries, options)?;
+        let folder = make_folder(options)?;
         let mut last = String::new();
         // The free port may be taken by another between our look and the server's bind.
         for _ in 0..5 {
@@ -140,7 +140,10 @@ impl PrivatePostgres {
                 return Ok(());
             }
             let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            if log.contains("could not create any TCP/IP sockets") || Instant::now() > deadline {
+            if log.contains("could not create any TCP/IP sockets")
+                || log.contains("initdb failed")
+                || Instant::now() > deadline
+            {
                 return Err(log);
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -189,7 +192,8 @@ fn unprivileged() -> Option<(u32, u32)> {
     Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
 }
 
-fn make_cluster(binaries: &Path, options: &Options) -> Result<PathBuf, String> {
+/// What `initdb` and the server need; the keeper runs both, so that the folder is its to remove from the start.
+fn make_folder(options: &Options) -> Result<PathBuf, String> {
     let folder = tempfile::Builder::new().prefix("private-postgres-").tempdir().map_err(|error| error.to_string())?;
     let owned = |path: &Path| match unprivileged() {
         Some((user, group)) => std::os::unix::fs::chown(path, Some(user), Some(group)),
@@ -211,35 +215,34 @@ fn make_cluster(binaries: &Path, options: &Options) -> Result<PathBuf, String> {
         Ok(())
     };
     prepare().map_err(|error| error.to_string())?;
-    let output = command(&binaries.join("initdb"))
-        .args(["--username", USER, "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"])
-        .arg("--pwfile")
-        .arg(folder.path().join("password"))
-        .arg("--pgdata")
-        .arg(folder.path().join("data"))
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("initdb: {error}"))?;
-    match output.status.success() {
-        true => Ok(folder.keep()),
-        false => Err(format!("initdb: {}", String::from_utf8_lossy(&output.stderr))),
-    }
+    Ok(folder.keep())
 }
 
 /// The shell ends the server and removes the folder as soon as its standard input closes, however that came about.
 const KEEPER: &str = r#"
-folder=$1; shift
-"$@" >>"$folder/log" 2>&1 </dev/null &
-server=$!
+folder=$1; initdb=$2; user=$3; shift 3
+if [ -d "$folder/data" ] || "$initdb" --username "$user" --auth scram-sha-256 --encoding UTF8 --locale C --no-sync \
+    --pwfile "$folder/password" --pgdata "$folder/data" >"$folder/log" 2>&1 </dev/null
+then
+    "$@" >>"$folder/log" 2>&1 </dev/null &
+    server=$!
+else
+    echo "initdb failed" >>"$folder/log"
+fi
 cat >/dev/null
-kill -INT $server 2>/dev/null
+[ -n "$server" ] && kill -INT "$server" 2>/dev/null
 wait
 [ -e "$folder/keep" ] || rm -rf "$folder"
 "#;
 
 fn start_server(binaries: &Path, folder: &Path, port: u16, options: &Options) -> io::Result<Child> {
     let mut keeper = command(Path::new("/bin/sh"));
-    keeper.args(["-c", KEEPER, "keeper"]).arg(folder).arg(binaries.join("postgres"));
+    keeper
+        .args(["-c", KEEPER, "keeper"])
+        .arg(folder)
+        .arg(binaries.join("initdb"))
+        .arg(USER)
+        .arg(binaries.join("postgres"));
     keeper.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k"]).arg(folder);
     if options.tls.is_some() {
         let file = |name: &str| folder.join(name).display().to_string();

@@ -40,7 +40,15 @@ impl Cuts {
     /// # Errors
     /// A file that is no such database, or cannot be written.
     pub fn open(file: &Path) -> Result<Self, Failure> {
-        let named = |error: rusqlite::Error| Failure::disk(format!("could not open {}: {error}", file.display()));
+        let named = |error: rusqlite::Error| {
+            let advice = match error.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+                    "move it away; HQ then starts from the times and cursors that it has itself"
+                }
+                _ => "free some space and start again",
+            };
+            Failure::disk(format!("could not open {}: {error}; {advice}", file.display()))
+        };
         let connection = Connection::open(file).map_err(named)?;
         connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(named)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(named)?;

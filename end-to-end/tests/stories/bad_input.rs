@@ -144,22 +144,39 @@ fn databases_that_are_not_there() {
     assert_eq!(world.plant.stored(), 0);
 }
 
+/// A file system of a few hundred megabytes, unmounted when dropped.
+struct SmallDisk<'a>(&'a std::path::Path);
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
+    }
+}
+
 #[test]
 fn a_disk_without_room() {
-    let world = World::new(SQLITE);
+    let mut world = World::new(SQLITE);
     let small = world.folder.path().join("small");
     std::fs::create_dir(&small).unwrap();
     let mut mount = Command::new("mount");
-    if run(mount.args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&small)).code != Some(0) {
+    if run(mount.args(["-t", "tmpfs", "-o", "size=400m", "tmpfs"]).arg(&small)).code != Some(0) {
         // Mounting needs rights that a developer's machine may not give; integration runs as root.
         assert!(!rustix::process::geteuid().is_root(), "root could not mount a small file system");
         return;
     }
-    let filled = std::fs::write(small.join("filler"), vec![0; 1 << 20]).is_err();
-    let init = run(program("watchdog").args(["init", "--root"]).arg(small.join("plant")));
-    let keygen = run(program("keygen").arg("--out").arg(small.join("keys")));
-    run(Command::new("umount").arg(&small)).good();
-    assert!(filled, "the small file system took more than it has");
-    assert_one_line(&init, 74, &["No space left", "free some space"]);
-    assert_one_line(&keygen, 74, &["No space left", "free some space"]);
+    let disk = SmallDisk(&small);
+    world.plant = end_to_end::plant::Plant::init(&small.join("plant"), &world.headquarters, SQLITE, 10, None);
+    let mut filler = std::fs::File::create(small.join("filler")).unwrap();
+    let full =
+        std::iter::repeat_with(|| std::io::Write::write_all(&mut filler, &[0; 4096])).find_map(Result::err).unwrap();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    for command in [
+        &mut daemon(&world, "agent"),
+        program("watchdog").args(["init", "--root"]).arg(small.join("other")),
+        program("keygen").arg("--out").arg(small.join("keys")),
+        &mut daemon_verb(&world, "supervise"),
+    ] {
+        assert_one_line(&run(command), 74, &["free some space"]);
+    }
+    drop(disk);
 }

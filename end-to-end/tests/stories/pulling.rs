@@ -92,6 +92,28 @@ fn a_client_killed_at_any_moment_goes_on_and_loses_nothing() {
 }
 
 #[test]
+fn a_large_export_takes_no_more_memory_than_a_few_members() {
+    let world = history(400_000);
+    let agent = world.plant.pid("agent").as_raw_nonzero().get();
+    let kilobytes = |what: &str| -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{agent}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let before = kilobytes("VmRSS:");
+    world.headquarters.pull(world.plant.agent_port());
+    let grown = kilobytes("VmHWM:") - before;
+    let lines: usize = world
+        .headquarters
+        .archives()
+        .iter()
+        .map(|archive| end_to_end::exactly_once::lines(archive).unwrap().iter().map(String::len).sum::<usize>())
+        .sum();
+    assert!(lines > 40_000_000, "{lines} bytes of lines are no large export");
+    assert!(grown < 16_000, "the agent has grown by {grown} kB while it exported {lines} bytes of lines");
+}
+
+#[test]
 fn what_hq_gathered_restores_another_plant() {
     let world = history(3_000);
     world.headquarters.pull(world.plant.agent_port());
