@@ -230,7 +230,8 @@ else
     echo "initdb failed" >>"$folder/log"
 fi
 cat >/dev/null
-[ -n "$server" ] && kill -INT "$server" 2>/dev/null
+# Again and again: one that has only just been started does not listen to signals yet.
+while [ -n "$server" ] && kill -INT "$server" 2>/dev/null; do sleep 0.1; done
 wait
 [ -e "$folder/keep" ] || rm -rf "$folder"
 "#;
