@@ -16,7 +16,7 @@ use crate::{Agent, exchange, session};
 
 pub fn router(agent: Arc<Agent>) -> Router {
     let in_session = Router::new()
-        .route("/data/export", get(exchange::export::export))
+        .route("/data/export", get(exchange::export::export).head(no_such_method))
         .route("/status", get(exchange::status::status))
         .route_layer(middleware::from_fn_with_state(agent.clone(), session::require_token));
     Router::new()
@@ -24,9 +24,14 @@ pub fn router(agent: Arc<Agent>) -> Router {
         .route("/auth", post(session::authenticate))
         .merge(in_session)
         .fallback(async || refusal(StatusCode::NOT_FOUND, "no such path"))
-        .method_not_allowed_fallback(async || refusal(StatusCode::METHOD_NOT_ALLOWED, "no such method here"))
+        .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn(bounded_answer))
         .with_state(agent)
+}
+
+/// Also for `HEAD` of an export, which would record a cut and give nothing.
+async fn no_such_method() -> Response {
+    refusal(StatusCode::METHOD_NOT_ALLOWED, "no such method here")
 }
 
 /// An error body, as `session.md` has it.

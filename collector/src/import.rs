@@ -159,6 +159,11 @@ fn each_row(
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(content);
     let columns = "columns are time, tag, value, and if you like unit, quality, text";
     let headers = reader.headers().map_err(|error| bad_line(path, 1, &error))?.clone();
+    for column in ["time", "tag", "value"] {
+        if !headers.iter().any(|header| header == column) {
+            return Err(bad_line(path, 1, &format!("the first line names no column `{column}` ({columns})")));
+        }
+    }
     for record in reader.records() {
         let record = record.map_err(|error| bad_line(path, error.position().map_or(1, csv::Position::line), &error))?;
         let line = record.position().map_or(1, csv::Position::line);
@@ -167,6 +172,9 @@ fn each_row(
             .map_err(|error| bad_line(path, line, &format!("{error} ({columns})")))?;
         let time = Timestamp::parse(&row.time)
             .map_err(|error| bad_line(path, line, &format!("time `{}`: {error}", row.time)))?;
+        if row.tag.is_empty() {
+            return Err(bad_line(path, line, &"the tag is empty"));
+        }
         let reading = Reading {
             time,
             tag: row.tag.into(),

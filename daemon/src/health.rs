@@ -2,7 +2,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use axum::extract::Request;
 use axum::http::{StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -56,13 +58,24 @@ impl Health {
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(async move || readyz(ready.as_ref())))
             .route("/metrics", get(async move || prometheus(metrics).await))
-            .merge(more);
+            .merge(more)
+            .layer(axum::middleware::from_fn(known_host));
         tokio::spawn(async move {
             let stopped = async move { control.stopped().await };
             if let Err(error) = axum::serve(self.listener, router).with_graceful_shutdown(stopped).await {
                 tracing::error!(%error, "the health endpoint ended");
             }
         });
+    }
+}
+
+/// A page elsewhere may have its own name point to this machine; what it then asks for is refused.
+async fn known_host(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let name = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
+    match name {
+        Some("127.0.0.1" | "localhost" | "[::1]") => next.run(request).await,
+        _ => (StatusCode::MISDIRECTED_REQUEST, "ask for 127.0.0.1\n").into_response(),
     }
 }
 

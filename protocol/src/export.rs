@@ -128,6 +128,12 @@ struct Body {
     cursor: Option<String>,
 }
 
+/// Whether a text can be a cursor: what stands in a URL unescaped.
+pub fn is_cursor(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+    !text.is_empty() && text.len() <= 512 && text.bytes().all(plain)
+}
+
 const FIXED_HEADER: usize = 10;
 const TRAILER: usize = 8;
 const FLAG_EXTRA: u8 = 4;
@@ -152,9 +158,9 @@ impl MemberReader {
     /// # Errors
     /// [`BrokenMember`]; members before that stay whole.
     pub fn read(&mut self, mut piece: &[u8], mut lines: impl FnMut(&[u8])) -> Result<(), BrokenMember> {
-        let at = self.whole.bytes;
         let mut inflated = vec![0; 64 << 10];
         while !piece.is_empty() {
+            let at = self.whole.bytes;
             let taken = match &mut self.state {
                 State::Header(bytes) => {
                     bytes.push(piece[0]);
@@ -198,8 +204,6 @@ impl MemberReader {
                         self.whole.bytes = self.read_bytes + 1;
                         self.whole.cursor = body.cursor.take();
                         self.state = State::Header(Vec::new());
-                        self.read_bytes += 1;
-                        return self.read(&piece[1..], lines);
                     }
                     1
                 }
@@ -272,6 +276,14 @@ mod tests {
         let mut read = String::new();
         flate2::read::MultiGzDecoder::new(body.as_slice()).read_to_string(&mut read).unwrap();
         assert_eq!(read, text);
+    }
+
+    #[test]
+    fn any_number_of_empty_members_is_read() {
+        let body = write_member(b"", None).repeat(50_000);
+        let mut reader = MemberReader::new(Whole::default());
+        reader.read(&body, |_| ()).unwrap();
+        assert_eq!(reader.whole(), &Whole { bytes: body.len() as u64, lines: 0, cursor: None });
     }
 
     #[test]

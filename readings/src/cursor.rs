@@ -38,7 +38,9 @@ impl FromStr for Cursor {
             "-" => None,
             micros => Some(Timestamp::from_micros(micros.parse().map_err(|_| ())?).ok_or(())?),
         };
-        Ok(Self { epoch: (*epoch).to_owned(), seq: seq.parse().map_err(|_| ())?, cut })
+        let digits = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
+        let seq = digits.then(|| seq.parse().ok()).flatten().ok_or(())?;
+        Ok(Self { epoch: (*epoch).to_owned(), seq, cut })
     }
 }
 
@@ -53,9 +55,14 @@ mod tests {
             let cursor = Cursor { epoch: epoch.clone(), seq: 17, cut };
             assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
-        for text in
-            ["", "1", "1.x.1.-", "2.0123456789abcdef0123456789abcdef.1.-", "1.0123456789abcdef0123456789abcdef.-1.-"]
-        {
+        for text in [
+            "",
+            "1",
+            "1.x.1.-",
+            "2.0123456789abcdef0123456789abcdef.1.-",
+            "1.0123456789abcdef0123456789abcdef.-1.-",
+            "1.0123456789abcdef0123456789abcdef.+5.-",
+        ] {
             assert_eq!(text.parse::<Cursor>(), Err(()), "{text}");
         }
     }

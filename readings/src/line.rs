@@ -38,6 +38,8 @@ fn json(line: &mut Vec<u8>, value: &impl serde::Serialize) {
 pub enum LineError {
     #[error("not a reading in JSON: {0}")]
     Json(serde_json::Error),
+    #[error("the tag is empty")]
+    NoTag,
     #[error("time: {0}")]
     Time(protocol::timestamp::NotATime),
 }
@@ -47,7 +49,8 @@ pub enum LineError {
 struct Line<'a> {
     #[serde(rename = "seq", default)]
     _seq: Option<u64>,
-    time: &'a str,
+    #[serde(borrow)]
+    time: std::borrow::Cow<'a, str>,
     tag: Arc<str>,
     value: Option<f64>,
     #[serde(default)]
@@ -68,8 +71,11 @@ fn good() -> u8 {
 /// [`LineError`] for what is no such line.
 pub fn parse_line(line: &[u8]) -> Result<Reading, LineError> {
     let line: Line<'_> = serde_json::from_slice(line).map_err(LineError::Json)?;
-    let time = Timestamp::parse(line.time).map_err(LineError::Time)?;
+    let time = Timestamp::parse(&line.time).map_err(LineError::Time)?;
     let Line { tag, value, unit, quality, text, .. } = line;
+    if tag.is_empty() {
+        return Err(LineError::NoTag);
+    }
     Ok(Reading { time, tag, value, unit, quality: Quality(quality), text }.normalised())
 }
 
@@ -124,6 +130,7 @@ mod tests {
             "{}",
             "[1]",
             "{\"time\":\"now\",\"tag\":\"a\",\"value\":1}",
+            "{\"time\":\"2026-02-22T09:59:59Z\",\"tag\":\"\",\"value\":1}",
             "{\"time\":\"2026-02-22T09:59:59Z\",\"tag\":\"a\",\"value\":1,\"x\":1}",
         ] {
             assert!(parse_line(line.as_bytes()).is_err(), "{line}");

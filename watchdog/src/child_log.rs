@@ -15,6 +15,7 @@ const FILES: u32 = 10;
 
 impl ChildLog {
     pub fn open(folder: &Path, child: &str) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
         let path = folder.join(format!("{child}.log"));
         let (file, bytes) = append_to(&path)?;
         Ok(Self { path, file, bytes })

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use protocol::{Failure, Timestamp};
 use readings::{EpochStart, Head};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 
 /// The exact set of readings that one export covers: all up to `seq` of `epoch`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,20 +40,27 @@ impl Cuts {
     /// # Errors
     /// A file that is no such database, or cannot be written.
     pub fn open(file: &Path) -> Result<Self, Failure> {
-        let named = |error: rusqlite::Error| {
-            let advice = match error.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
-                    "move it away; HQ then starts from the times and cursors that it has itself"
-                }
-                _ => "free some space and start again",
-            };
-            Failure::disk(format!("could not open {}: {error}; {advice}", file.display()))
-        };
-        let connection = Connection::open(file).map_err(named)?;
-        connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(named)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(named)?;
-        connection.pragma_update(None, "synchronous", "FULL").map_err(named)?;
-        connection.execute_batch(SCHEMA).map_err(named)?;
+        let opened = Self::try_open(file).or_else(|error| match error.sqlite_error_code() {
+            // HQ's own cursors name their places without it, so a damaged history must not keep HQ out.
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                let aside = file.with_extension(format!("damaged-{}", Timestamp::now().file_name()));
+                tracing::error!(%error, aside = %aside.display(), "the record of exports is damaged, is put aside and begins anew");
+                durable::rename(file, &aside).map_err(|_| error)?;
+                Self::try_open(file)
+            }
+            _ => Err(error),
+        });
+        opened.map_err(|error| {
+            Failure::disk(format!("could not open {}: {error}; free some space and start again", file.display()))
+        })
+    }
+
+    fn try_open(file: &Path) -> rusqlite::Result<Self> {
+        let connection = Connection::open(file)?;
+        connection.busy_timeout(std::time::Duration::from_secs(10))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.execute_batch(SCHEMA)?;
         Ok(Self(connection))
     }
 
@@ -164,6 +171,21 @@ mod tests {
         );
         assert_eq!(cuts.farthest_in("a").unwrap(), Some(2));
         assert_eq!(cuts.farthest_in("c").unwrap(), None);
+    }
+
+    #[test]
+    fn a_damaged_file_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("exports.db");
+        std::fs::write(&file, "no database at all, but longer than a header of one hundred bytes".repeat(9)).unwrap();
+        Cuts::open(&file).unwrap().record("a", 1).unwrap();
+        assert!(
+            std::fs::read_dir(folder.path()).unwrap().any(|entry| entry
+                .unwrap()
+                .path()
+                .to_string_lossy()
+                .contains("damaged-"))
+        );
     }
 
     #[test]

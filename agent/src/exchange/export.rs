@@ -101,11 +101,16 @@ impl Exporter {
         }
         spans.push(Span::all((place.seq + 1).max(head.first_seq), last_seq));
         spans.retain(|span| !span.is_empty());
-        let (mut count, mut epochs) = (0, Vec::new());
+        let mut count = 0;
         for span in &spans {
             count += store.count(*span)?;
-            epochs.extend(head.epoch_ranges(span.first_seq, span.last_seq));
         }
+        // Overlapping parts may be many and small; which epoch a `seq` belongs to is told once for all of them.
+        let epochs = match (spans.iter().map(|span| span.first_seq).min(), spans.iter().map(|span| span.last_seq).max())
+        {
+            (Some(first), Some(last)) => head.epoch_ranges(first, last),
+            _ => Vec::new(),
+        };
         Ok(Prepared { store, spans, count, epochs, exact: place.exact, cut })
     }
 

@@ -27,7 +27,7 @@ use minimum_rate::MinimumRate;
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// From a connection's start, or the answer before, to a request's last header.
 const HEADERS_WITHIN: Duration = Duration::from_secs(15);
-const LARGEST_HEADERS: usize = 16 << 10;
+const LARGEST_HEADERS: usize = 64 << 10;
 /// At a stop, what is under way may end within this.
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
 
@@ -128,7 +128,7 @@ async fn serve_connection(
     };
     let mut server = http1::Builder::new();
     // Without a timer hyper ignores its header timeout.
-    server.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN).max_buf_size(LARGEST_HEADERS.max(64 << 10));
+    server.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN).max_buf_size(LARGEST_HEADERS);
     let mut serving = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         outcome = serving.as_mut() => return outcome.map_err(io::Error::other),

@@ -183,7 +183,10 @@ pub async fn authenticate(
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
-    let outcome = serde_json::from_slice::<AuthRequest>(&body)
+    // serde would also take an array for a struct.
+    let object = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body);
+    let outcome = object
+        .and_then(|object| serde_json::from_value::<AuthRequest>(object.into()))
         .map_err(|error| Refusal::Malformed(error.to_string()))
         .and_then(|request| agent.sessions.judge(&request, address, &agent.certificate.agent_id()));
     match outcome {

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use durable::Access;
 use protocol::Timestamp;
@@ -19,7 +19,8 @@ struct State {
     saved: Saved,
     /// What earlier processes accepted in the plain form, at the highest.
     highest_before: Option<Timestamp>,
-    used: HashMap<[u8; 32], Instant>,
+    /// Accepted signatures and their timestamps, for as long as such a timestamp could be accepted again.
+    used: HashMap<[u8; 32], Timestamp>,
 }
 
 /// `state/agent/time.json`.
@@ -69,12 +70,13 @@ impl Timestamps {
         if !fresh || !high || !self.is_of_this_process(timestamp, state.highest_before) {
             return Err(Untimely::Stale);
         }
-        let instant = Instant::now();
-        state.used.retain(|_, since| instant.duration_since(*since) <= FRESH * 2);
-        if state.used.insert(Sha256::digest(signature).into(), instant).is_some() {
+        if state.used.insert(Sha256::digest(signature).into(), timestamp).is_some() {
             return Err(Untimely::Used);
         }
-        state.saved.highest_plain = state.saved.highest_plain.max(Some(timestamp));
+        let highest = state.saved.highest_plain.map_or(timestamp, |highest| highest.max(timestamp));
+        state.saved.highest_plain = Some(highest);
+        // Not by the clock, which may be set back: what lies farther below is refused as stale whatever the clock says.
+        state.used.retain(|_, used| *used >= highest.saturating_sub(BELOW_HIGHEST));
         self.raise_floor(&mut state, timestamp, now);
         Ok(())
     }
@@ -84,11 +86,12 @@ impl Timestamps {
         self.raise_floor(&mut self.lock(), timestamp, Timestamp::now());
     }
 
-    /// Used signatures are forgotten with the process, so what was signed before it started is refused. HQ may write
-    /// whole seconds: the second in which the process started counts too, if it is above all that was ever accepted.
+    /// Used signatures are forgotten with the process, so nothing counts that was signed before it started, or is not
+    /// above all that earlier processes accepted (HQ's clock may be ahead). HQ may write whole seconds: the second in
+    /// which the process started counts.
     fn is_of_this_process(&self, timestamp: Timestamp, highest_before: Option<Timestamp>) -> bool {
         let second = Timestamp::from_micros(self.started.as_micros().div_euclid(1_000_000) * 1_000_000);
-        timestamp >= self.started || Some(timestamp) >= second && Some(timestamp) > highest_before
+        Some(timestamp) >= second && Some(timestamp) > highest_before
     }
 
     fn raise_floor(&self, state: &mut State, timestamp: Timestamp, now: Timestamp) {
@@ -131,6 +134,27 @@ mod tests {
         let again = Timestamps::read(&file, now.saturating_add(seconds(1)));
         assert_eq!(again.accept_plain(now, b"one"), Err(Untimely::Stale));
         assert_eq!(again.accept_plain(now.saturating_add(seconds(2)), b"five"), Ok(()));
+    }
+
+    #[test]
+    fn a_timestamp_signed_ahead_of_the_clock_does_not_count_again_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("time.json");
+        let ahead = Timestamp::now().saturating_add(seconds(50));
+        assert_eq!(Timestamps::read(&file, Timestamp::EPOCH).accept_plain(ahead, b"one"), Ok(()));
+        assert_eq!(Timestamps::read(&file, Timestamp::now()).accept_plain(ahead, b"one"), Err(Untimely::Stale));
+    }
+
+    #[test]
+    fn a_used_signature_is_remembered_for_as_long_as_its_time_could_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let times = Timestamps::read(&folder.path().join("time.json"), Timestamp::EPOCH);
+        let now = Timestamp::now();
+        assert_eq!(times.accept_plain(now, b"one"), Ok(()));
+        // However long the clock was away in between.
+        assert_eq!(times.accept_plain(now.saturating_add(seconds(59)), b"two"), Ok(()));
+        assert_eq!(times.accept_plain(now, b"one"), Err(Untimely::Used));
+        assert_eq!(times.lock().used.len(), 2);
     }
 
     #[test]

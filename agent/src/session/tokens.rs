@@ -42,6 +42,8 @@ pub struct Record {
     last_used: Instant,
     #[serde(skip)]
     busy: u32,
+    /// A session that went on after its line was written has another one, of what came after.
+    continued: bool,
     #[serde(skip)]
     written: bool,
 }
@@ -73,6 +75,7 @@ impl Tokens {
             ended: "nothing asked".to_owned(),
             last_used: now,
             busy: 0,
+            continued: false,
             written: false,
         };
         let token = uuid::Uuid::new_v4().to_string();
@@ -137,7 +140,12 @@ impl Session {
     pub fn note(&self, change: impl FnOnce(&mut Record)) {
         let mut record = self.lock();
         record.last_used = Instant::now();
-        record.written = false;
+        if record.written {
+            let Record { time: _, records, bytes, cut, version_delivered, verdict, continued, written, .. } =
+                &mut *record;
+            (*records, *bytes, *continued, *written) = (0, 0, true, false);
+            (*cut, *version_delivered, *verdict) = (None, None, None);
+        }
         change(&mut record);
     }
 

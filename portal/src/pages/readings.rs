@@ -112,11 +112,11 @@ fn table(shown: &[&LiveValue], snapshot: &Snapshot, words: &Words) -> Markup {
 
 /// Numbers stay on one line; texts may be long.
 fn kind(value: &LiveValue) -> &'static str {
-    if value.value.is_some() { "number" } else { "text" }
+    if value.text.is_none() { "number" } else { "text" }
 }
 
 fn measured(value: &LiveValue, words: &Words) -> Markup {
-    let text = value.value.map(|number| words.measured(number)).or_else(|| value.text.clone());
+    let text = value.text.clone().or_else(|| value.value.map(|number| words.measured(number)));
     html! {
         @if let Some(text) = text { b { (text) } } @else { "–" }
         @if let Some(unit) = &value.unit { " " span.unit { (unit) } }

@@ -16,7 +16,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use durable::{Access, Lock, LockError};
-use protocol::export::{EpochRange, Gap, MemberReader, Whole};
+use protocol::export::{EpochRange, Gap, MemberReader, Whole, is_cursor};
 use protocol::signing::hex;
 use protocol::{Failure, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -119,8 +119,18 @@ impl Folder {
         Ok(durable::replace(&self.fingerprint_file(), format!("{fingerprint}\n").as_bytes(), Access::Shared)?)
     }
 
+    /// Where the last pull ended. If that is lost, the newest archive's record still says it.
     pub fn state(&self) -> Result<Option<State>, Failure> {
-        read_json(&self.path.join("state.json"))
+        let state = read_json::<State>(&self.state_file()).ok().flatten();
+        if let Some(state) = state.filter(|state| is_cursor(&state.cursor)) {
+            return Ok(Some(state));
+        }
+        let mut records = Vec::new();
+        for archive in self.files_ending("gz")? {
+            records.extend(read_record(&archive)?);
+        }
+        let newest = records.into_iter().max_by_key(|record| record.export.period_end);
+        Ok(newest.map(|Record { export, .. }| State { cursor: export.next_cursor, period_end: export.period_end }))
     }
 
     /// Bytes of a pull under way, for judging whether there is progress.
@@ -131,7 +141,15 @@ impl Folder {
 
     /// What an earlier pull left: checked member by member, and cut behind the last whole one.
     pub fn unfinished(&self) -> Result<Option<Part>, Failure> {
-        let Some(export) = read_json::<Export>(&self.pull_file())? else { return Ok(None) };
+        let export = read_json::<Export>(&self.pull_file()).ok().flatten();
+        let Some(export) = export.filter(|export| is_cursor(&export.next_cursor)) else {
+            // Without it nobody knows what a part belongs to.
+            for part in self.files_ending("part")? {
+                durable::remove(&part)?;
+            }
+            self.forget_pull()?;
+            return Ok(None);
+        };
         let path = self.part_file(&export);
         if !path.exists() && self.archive_file(&export).exists() {
             durable::rename(&self.archive_file(&export), &path)?;
@@ -192,10 +210,30 @@ impl Folder {
             durable::remove(&path)?;
             None
         };
-        let state = State { cursor: record.export.next_cursor.clone(), period_end: record.export.period_end };
-        write_json(&self.path.join("state.json"), &state)?;
+        // A pull of one's own choice of time leaves the chain of pulls where it was: between its end and this start
+        // there may be readings that nobody has pulled.
+        if !record.export.request.starts_with("since=") || self.state()?.is_none_or(|state| state.is_of(&record)) {
+            let state = State { cursor: record.export.next_cursor.clone(), period_end: record.export.period_end };
+            write_json(&self.state_file(), &state)?;
+        }
         self.forget_pull()?;
         Ok(Pulled { archive, record })
+    }
+
+    fn files_ending(&self, ending: &str) -> Result<Vec<PathBuf>, Failure> {
+        let named = |error| durable::name_error("read", &self.path, error);
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(named)? {
+            let path = entry.map_err(named)?.path();
+            if path.extension().is_some_and(|other| other == ending) {
+                files.push(path);
+            }
+        }
+        Ok(files)
+    }
+
+    fn state_file(&self) -> PathBuf {
+        self.path.join("state.json")
     }
 
     fn forget_pull(&self) -> Result<(), Failure> {
@@ -212,6 +250,12 @@ impl Folder {
 
     fn part_file(&self, export: &Export) -> PathBuf {
         self.path.join(format!("{}.gz.part", export.period_end.file_name()))
+    }
+}
+
+impl State {
+    fn is_of(&self, record: &Record) -> bool {
+        self.period_end == record.export.period_end
     }
 }
 

@@ -85,7 +85,9 @@ async fn ask(connection: &mut Connection, token: &str, query: &str) -> Result<Re
 
 /// Asks for the rest of the same cut; `None` if that is no longer to be had and the export has to be asked for anew.
 async fn go_on(connection: &mut Connection, token: &str, part: &Part) -> Result<Option<Response<Incoming>>, Broken> {
-    let Some(cursor) = &part.whole().cursor else { return Ok(None) };
+    let Some(cursor) = part.whole().cursor.as_deref().filter(|cursor| export::is_cursor(cursor)) else {
+        return Ok(None);
+    };
     let answer = ask(connection, token, &format!("cursor={cursor}&until={}", part.export.next_cursor)).await?;
     match answer.status() {
         StatusCode::OK => {
@@ -136,12 +138,10 @@ async fn receive(
     Err(give_up(folder, part, failure))
 }
 
-/// What is wrong in itself is not gone on with.
+/// What is wrong in itself is not gone on with; what a full disk has cut short is.
 fn give_up(folder: &Folder, part: Part, failure: Failure) -> Broken {
-    match (failure.exit, folder.discard(part)) {
-        (Exit::Integrity, Err(worse)) => Broken::Final(worse),
-        _ => Broken::Final(failure),
-    }
+    let discarded = if failure.exit == Exit::Integrity { folder.discard(part) } else { Ok(()) };
+    Broken::Final(discarded.err().unwrap_or(failure))
 }
 
 fn off(message: String) -> Broken {
@@ -169,7 +169,7 @@ impl Headers {
                 .and_then(|count| count.parse().ok())
                 .ok_or_else(|| missing(export::RECORD_COUNT))?,
             next_cursor: text(export::NEXT_CURSOR)
-                .filter(|cursor| cursor.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte)))
+                .filter(|cursor| export::is_cursor(cursor))
                 .ok_or_else(|| missing(export::NEXT_CURSOR))?
                 .to_owned(),
             cursor_exact: text(export::CURSOR_EXACT) == Some("true"),

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use protocol::Failure;
 use protocol::export::{MemberReader, Whole};
 use protocol::signing::hex;
+use protocol::{Failure, Timestamp};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -24,6 +24,7 @@ pub fn verify(paths: &[PathBuf], as_json: bool) -> Result<(), Failure> {
         collect(path, &mut archives)?;
     }
     archives.sort();
+    archives.dedup();
     if archives.is_empty() {
         return Err(Failure::usage("there is no archive in what was named"));
     }
@@ -71,14 +72,24 @@ pub fn verify(paths: &[PathBuf], as_json: bool) -> Result<(), Failure> {
 }
 
 fn collect(path: &Path, archives: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    if !path.exists() {
+        return Err(Failure::usage(format!("{} does not exist", path.display())));
+    }
     if !path.is_dir() {
         archives.push(path.to_owned());
         return Ok(());
     }
     for entry in std::fs::read_dir(path).map_err(|error| durable::name_error("read", path, error))? {
         let path = entry.map_err(|error| durable::name_error("read", path, error))?.path();
-        if path.is_dir() || path.extension().is_some_and(|ending| ending == "gz") {
-            collect(&path, archives)?;
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        let is_record =
+            || path.file_stem().and_then(|stem| stem.to_str()).and_then(Timestamp::parse_file_name).is_some();
+        match ending {
+            Some("gz") => archives.push(path),
+            // An archive that is gone is missed by its record.
+            Some("json") if is_record() => archives.push(path.with_extension("gz")),
+            _ if path.is_dir() => collect(&path, archives)?,
+            _ => {}
         }
     }
     Ok(())
@@ -88,7 +99,12 @@ fn collect(path: &Path, archives: &mut Vec<PathBuf>) -> Result<(), Failure> {
 fn check(archive: &Path) -> Result<u64, Failure> {
     let record = read_record(archive)?.ok_or_else(|| Failure::integrity("it has no record beside it"))?;
     let named = |error| durable::name_error("read", archive, error);
-    let mut file = File::open(archive).map_err(named)?;
+    let mut file = match File::open(archive) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Failure::integrity("it is gone; its record is still there"));
+        }
+        opened => opened.map_err(named)?,
+    };
     let (mut hash, mut members) = (Sha256::new(), MemberReader::new(Whole::default()));
     let mut bytes = vec![0; 256 << 10];
     loop {
