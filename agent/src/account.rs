@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use daemon::{Control, Metrics, Readiness};
 use protocol::Timestamp;
@@ -14,8 +15,10 @@ pub struct Account {
     rows: AtomicU64,
     last_success: Mutex<Option<Timestamp>>,
     /// Why exports are not possible.
-    store_error: Mutex<Option<String>>,
+    store_error: Mutex<Option<(Instant, String)>>,
 }
+
+const ERROR_COUNTS_FOR: Duration = Duration::from_secs(120);
 
 impl Account {
     pub fn new(control: Arc<Control>) -> Self {
@@ -47,7 +50,7 @@ impl Account {
     }
 
     pub fn store_error(&self, error: Option<String>) {
-        *lock(&self.store_error) = error;
+        *lock(&self.store_error) = error.map(|error| (Instant::now(), error));
     }
 }
 
@@ -57,7 +60,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Readiness for Account {
     fn reasons(&self) -> Vec<String> {
-        lock(&self.store_error).iter().map(|error| format!("readings cannot be exported: {error}")).collect()
+        // Nobody may pull for a day; what was so long ago says nothing of now.
+        let error = lock(&self.store_error).clone().filter(|(since, _)| since.elapsed() < ERROR_COUNTS_FOR);
+        error.map(|(_, error)| format!("readings cannot be exported: {error}")).into_iter().collect()
     }
 
     fn metrics(&self, metrics: &mut Metrics) {

@@ -35,7 +35,7 @@ pub(crate) struct Agent {
     pub account: Arc<Account>,
 }
 
-/// Runs until it is told to stop; what is being exported then has ten seconds to end.
+/// Runs until it is told to stop; what is being exported then has some seconds to end.
 ///
 /// # Errors
 /// Bad configuration, an unusable key or certificate, a port in use.
@@ -68,7 +68,8 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
 
     tokio::spawn(agent.certificate.clone().watch());
     tokio::spawn(session::end_idle_sessions(agent.clone()));
-    server::serve(listener, agent, Arc::new(Connections::default())).await;
+    server::serve(listener, agent.clone(), Arc::new(Connections::default())).await;
+    agent.sessions.end_all();
     tracing::info!("stopped");
     Ok(())
 }

@@ -61,7 +61,7 @@ fn accept(batch: Vec<Reading>, spool: &Mutex<Spool>, account: &Account) {
                 SpoolError::DiskLow { .. } => "disk_low",
                 SpoolError::File(_) => "disk_error",
             };
-            account.dropped(reason, batch.len());
+            account.dropped(reason, batch.len() as u64);
             tracing::error!(%error, readings = batch.len(), "readings could not be accepted");
         }
     }

@@ -27,7 +27,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 impl Account {
     pub fn new(sources: &Sources) -> Self {
-        let mut collected = Collected::default();
+        let starting = Some("the spool is being read".to_owned());
+        let mut collected = Collected { store_error: starting, ..Collected::default() };
         for source in &sources.simulators {
             let status = SourceStatus { tags: source.tags as u64, ..SourceStatus::default() };
             collected.sources.insert(source.name.clone(), status);
@@ -63,8 +64,8 @@ impl Account {
         });
     }
 
-    pub fn dropped(&self, reason: &str, count: usize) {
-        self.with(|state| *state.collected.dropped.entry(reason.to_owned()).or_default() += count as u64);
+    pub fn dropped(&self, reason: &str, count: u64) {
+        self.with(|state| *state.collected.dropped.entry(reason.to_owned()).or_default() += count);
     }
 
     /// Why the store takes nothing; `None` while it does.

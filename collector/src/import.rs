@@ -1,7 +1,7 @@
 //! `collector import`: history into the store, exactly once, while the collector runs or not.
 //!
-//! A file is read twice. The first pass checks every line and takes the file's SHA-256, so that a bad line stops the
-//! import before anything of the file is stored. The second stores it under a writer named after that hash, whose position
+//! First a file's SHA-256 is taken and every line is checked, so that a bad line stops the import before anything of the
+//! file is stored. Then it is stored under a writer named after that hash, whose position
 //! is the number of lines stored: killed and started again it goes on there, and the same file again is done at once.
 
 use std::fs::File;
@@ -17,6 +17,9 @@ use readings::{Batch, Quality, Reading, Store, parse_line};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::WRITER;
+use crate::spool::Spool;
+
 const LINES_AT_ONCE: usize = 5_000;
 
 /// Imports `files` one after the other.
@@ -24,8 +27,9 @@ const LINES_AT_ONCE: usize = 5_000;
 /// # Errors
 /// A line that is no reading, with file and line; or those of the store.
 pub fn import(root: &InstallRoot, files: &[std::path::PathBuf], quiet: bool) -> Result<(), Failure> {
-    Settings::read(root)?;
+    let settings = Settings::read(root)?;
     let mut store = readings::open(&crate::database_url(root)?, root.path())?;
+    refuse_if_set_back(root, store.as_mut(), &settings)?;
     for path in files {
         let checked = check(path, quiet)?;
         let stored = store_file(store.as_mut(), path, &checked, quiet)?;
@@ -36,6 +40,23 @@ pub fn import(root: &InstallRoot, files: &[std::path::PathBuf], quiet: bool) -> 
         }
     }
     Ok(())
+}
+
+/// A database that was set back hands out the same places in its order again, until the collector has seen it and begun a
+/// new epoch.
+fn refuse_if_set_back(root: &InstallRoot, store: &mut dyn Store, settings: &Settings) -> Result<(), Failure> {
+    let folder = root.collector_state().join("spool");
+    if !folder.exists() {
+        return Ok(());
+    }
+    let spool = Spool::open(&folder, settings.spool_max_bytes, settings.low_disk_reserve_bytes)?;
+    let Some(known) = spool.known() else { return Ok(()) };
+    if known.epoch == store.head()?.epoch() && store.position(WRITER)? >= known.position {
+        return Ok(());
+    }
+    Err(Failure::try_later(
+        "the database was replaced or set back since the collector last stored; let the collector run once, then import",
+    ))
 }
 
 struct Checked {
@@ -193,6 +214,12 @@ fn bad_line(path: &Path, line: u64, what: &impl std::fmt::Display) -> Failure {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof) {
+        return Failure::integrity(format!(
+            "{} is damaged: {error}; nothing of this file was imported",
+            path.display()
+        ));
+    }
     Failure::disk(format!("could not read {}: {error}", path.display()))
 }
 

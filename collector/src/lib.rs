@@ -40,14 +40,14 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let sources = Sources::read(&root.sources_file())?;
     let url = database_url(root)?;
     let control = Arc::new(Control::start());
-    let spool =
-        Spool::open(&root.collector_state().join("spool"), settings.spool_max_bytes, settings.low_disk_reserve_bytes)?;
     let _only = only_collector(root)?;
-
+    // Answering from here on: a spool that a long outage has left takes a while to read.
     let account = Arc::new(Account::new(&sources));
-    let spool = Arc::new(Mutex::new(spool));
     let health = Health::bind(0).await?;
     health.serve(control.clone(), account.clone(), live::routes(account.clone()));
+    let folder = root.collector_state().join("spool");
+    let spool = Spool::open(&folder, settings.spool_max_bytes, settings.low_disk_reserve_bytes)?;
+    let spool = Arc::new(Mutex::new(spool));
     let storer = store::start(root.clone(), url, spool.clone(), account.clone());
     let (readings, acceptor) = accept::start(spool.clone(), account.clone(), storer.waker());
     let polling = source::start(&sources, &readings, &account);
@@ -74,7 +74,9 @@ fn database_url(root: &InstallRoot) -> Result<String, Failure> {
 
 /// Two collectors would spool into one folder.
 fn only_collector(root: &InstallRoot) -> Result<durable::Lock, Failure> {
-    durable::Lock::take(&root.collector_state().join("lock")).map_err(|error| match error {
+    let folder = root.collector_state();
+    std::fs::create_dir_all(&folder).map_err(|error| durable::name_error("create", &folder, error))?;
+    durable::Lock::take(&folder.join("lock")).map_err(|error| match error {
         durable::LockError::Held(_) => Failure::failed("another collector runs on this root; stop it first"),
         durable::LockError::File(error) => error.into(),
     })

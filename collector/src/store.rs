@@ -134,6 +134,10 @@ impl Work {
                 .unwrap_or_else(PoisonError::into_inner)
                 .read_after(connection.position, READINGS_AT_ONCE);
             let batch = next.map_err(|error| StoreError::Disk(error.to_string()))?;
+            let damaged = self.spool.lock().unwrap_or_else(PoisonError::into_inner).take_damaged();
+            if damaged > 0 {
+                self.account.dropped("spool_damaged", damaged);
+            }
             let Some((position, batch)) = batch else { return Ok(()) };
             let batch = Batch { writer: WRITER, from: connection.position, to: position, readings: &batch };
             if connection.store.append(&batch)? == Appended::AlreadyStored {
@@ -142,7 +146,8 @@ impl Work {
             connection.position = position;
             let known = Known { epoch: connection.epoch.clone(), position };
             self.lock().acknowledge(known).map_err(|error| StoreError::Disk(error.to_string()))?;
-            if self.finish_by.is_some_and(|deadline| Instant::now() > deadline) {
+            self.account.store_error(None);
+            if self.is_overdue() {
                 return Ok(());
             }
         }
@@ -169,12 +174,13 @@ impl Work {
         if let Some(reason) = reason {
             let pending_from = self.lock().first_pending().map_or(last, |first| first - 1);
             tracing::warn!(reason, position, pending_from, "a new epoch begins in the database");
+            // A kill from here on finds another epoch than the spool knows, begins one more, and stores nothing twice.
             store.begin_epoch(head.epoch(), head.last_seq + 1, WRITER, pending_from)?;
             head = store.head()?;
             position = store.position(WRITER)?;
         }
         let epoch = head.epoch().to_owned();
-        self.lock().learn(Known { epoch: epoch.clone(), position });
+        self.learn(Known { epoch: epoch.clone(), position })?;
         Ok(Connection { store, epoch, position })
     }
 
@@ -186,24 +192,45 @@ impl Work {
         // Followed once: from then on the epoch is another.
         if request.epoch == connection.epoch {
             tracing::warn!(first_seq = request.first_seq, "HQ knows more than this database; a new epoch begins");
-            connection.store.begin_epoch(&request.epoch, request.first_seq, WRITER, connection.position)?;
+            // Noted before: a kill in between finds another epoch, and what is pending begins behind this position.
+            let position = connection.position;
+            let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+            spool.note().map_err(|error| StoreError::Disk(error.to_string()))?;
+            drop(spool);
+            connection.store.begin_epoch(&request.epoch, request.first_seq, WRITER, position)?;
             connection.epoch = connection.store.head()?.epoch().to_owned();
-            let known = Known { epoch: connection.epoch.clone(), position: connection.position };
-            self.spool.lock().unwrap_or_else(PoisonError::into_inner).learn(known);
+            let known = Known { epoch: connection.epoch.clone(), position };
+            self.learn(known)?;
         }
         Ok(())
     }
 
-    fn is_finished(&mut self) -> bool {
+    /// Durable before anything is stored on the strength of it.
+    fn learn(&self, known: Known) -> Result<(), StoreError> {
+        let mut spool = self.lock();
+        let news = spool.known().is_none_or(|before| before.epoch != known.epoch);
+        spool.learn(known);
+        if news { spool.note().map_err(|error| StoreError::Disk(error.to_string())) } else { Ok(()) }
+    }
+
+    /// Whether the time is up that a stop leaves to the store.
+    fn is_overdue(&mut self) -> bool {
         if self.finish_by.is_none() && self.stopping.load(Ordering::Acquire) {
             self.finish_by = Some(Instant::now() + FINISH_WITHIN);
         }
-        let Some(deadline) = self.finish_by else { return false };
+        self.finish_by.is_some_and(|deadline| Instant::now() > deadline)
+    }
+
+    fn is_finished(&mut self) -> bool {
+        let overdue = self.is_overdue();
+        if self.finish_by.is_none() {
+            return false;
+        }
         let nothing_left = self.connection.as_ref().is_some_and(|connection| {
             !self.spool.lock().unwrap_or_else(PoisonError::into_inner).has_after(connection.position)
         });
         // Without a connection the spool keeps everything; there is nothing to wait for.
-        nothing_left || self.connection.is_none() || Instant::now() > deadline
+        nothing_left || self.connection.is_none() || overdue
     }
 
     /// Until something comes in; with a failing store, which is not asked more often because more comes in, all of

@@ -31,20 +31,27 @@ pub enum Access {
 pub fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let temporary = sibling(path, ".new");
     let named = |error| name_error("write", path, error);
-    let mut file = create(&temporary, access, false).map_err(named)?;
+    let mut file = create(&temporary, access).map_err(named)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(named)?;
     drop(file);
     rename(&temporary, path)
 }
 
-/// Creates `path` with `bytes`, durably, and refuses to touch a file that is there already.
+/// Creates `path` with `bytes`, durably, and refuses to touch a file that is there already. Killed half-way it leaves no
+/// `path`.
 ///
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if it exists; else those of the file system, with the path in the message.
 pub fn create_new(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let named = |error| name_error("create", path, error);
-    let mut file = create(path, access, true).map_err(named)?;
+    let temporary = sibling(path, ".new");
+    let mut file = create(&temporary, access).map_err(named)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(named)?;
+    drop(file);
+    // A link, unlike a rename, does not replace what is there.
+    let linked = fs::hard_link(&temporary, path);
+    let removed = fs::remove_file(&temporary);
+    linked.and(removed).map_err(named)?;
     sync_folder_of(path)
 }
 
@@ -122,20 +129,15 @@ fn sibling(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn create(path: &Path, access: Access, new: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if new {
-        options.create_new(true);
-    } else {
-        // A leftover may carry other permissions: it is removed, not reused.
-        if let Err(error) = fs::remove_file(path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
-        options.create_new(true);
+fn create(path: &Path, access: Access) -> io::Result<File> {
+    // A leftover may carry other permissions: it is removed, not reused.
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
     }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
     #[cfg(unix)]
     if access == Access::Private {
         use std::os::unix::fs::OpenOptionsExt as _;

@@ -14,7 +14,8 @@ pub mod refusal {
     pub const INVALID_SIGNATURE: &str = "invalid signature";
     pub const STALE_TIMESTAMP: &str = "stale timestamp";
     pub const SIGNATURE_ALREADY_USED: &str = "signature already used";
-    pub const NONCE_NOT_VALID: &str = "nonce not valid";
+    pub const NONCE_TOO_OLD: &str = "nonce too old";
+    pub const NONCE_ALREADY_USED: &str = "nonce already used";
     pub const TOO_MANY_ATTEMPTS: &str = "too many attempts";
     pub const INVALID_TOKEN: &str = "invalid token";
 }

@@ -23,13 +23,6 @@ pub enum StoreError {
     Refused(String),
 }
 
-impl StoreError {
-    /// Whether the same call may succeed later without anybody's doing.
-    pub fn is_worth_retrying(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Disk(_) | Self::Refused(_))
-    }
-}
-
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match error {
@@ -71,6 +64,16 @@ impl From<postgres::Error> for StoreError {
             None => refusal.message().to_owned(),
         };
         // Classes of PostgreSQL's appendix A.
+        match refusal.code().code() {
+            // Too many connections; a lock that an old session still holds.
+            "53300" | "55P03" => return Self::Unreachable(text),
+            "42501" => {
+                return Self::Configuration(format!(
+                    "PostgreSQL says: {text}; the user in DATABASE_URL needs that right"
+                ));
+            }
+            _ => {}
+        }
         match &refusal.code().code()[..2] {
             "08" | "57" => Self::Unreachable(text),
             "53" | "58" => Self::Disk(text),

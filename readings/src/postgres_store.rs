@@ -15,9 +15,12 @@ use crate::reading::{Quality, Reading};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, signed, unsigned};
 
 /// What keeps a session honest: a commit is on disk before it is seen; a lock that an old, dying backend still holds is
-/// waited for, but not for ever; a session of ours that hangs in a transaction is ended by the server.
+/// waited for, but not for ever; a session of ours whose plant PC has vanished is ended by the server, in a transaction or
+/// in the middle of a `COPY`.
 const SESSION: &str =
     "SET synchronous_commit = on; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s';
+     SET statement_timeout = '120s';
+     SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;
      SET client_min_messages = warning; SET timezone = 'UTC'";
 /// Taken while the schema is laid; the number only has to be always the same.
 const SCHEMA_LOCK: i64 = 0x706c_616e_746c_696e;

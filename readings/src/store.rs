@@ -52,7 +52,7 @@ impl Batch<'_> {
 
     /// What it means that the writer's position is not `from`.
     pub(crate) fn not_moved(&self, found: u64) -> Result<Appended, StoreError> {
-        match found >= self.to {
+        match found == self.to {
             true => Ok(Appended::AlreadyStored),
             false => Err(StoreError::Position { writer: self.writer.to_owned(), expected: self.from, found }),
         }

@@ -7,6 +7,8 @@ use rand::Rng as _;
 #[derive(Debug)]
 pub struct Backoff {
     next_seconds: u64,
+    /// Left only by a minute of health.
+    crash_loop: bool,
     exits: VecDeque<Instant>,
 }
 
@@ -27,7 +29,7 @@ const CRASH_LOOP_PAUSE: Duration = Duration::from_secs(300);
 
 impl Backoff {
     pub fn new() -> Self {
-        Self { next_seconds: 1, exits: VecDeque::new() }
+        Self { next_seconds: 1, crash_loop: false, exits: VecDeque::new() }
     }
 
     /// The child ended at `now` after running for `ran`.
@@ -37,7 +39,8 @@ impl Backoff {
         }
         self.exits.push_back(now);
         self.exits.retain(|exit| now.duration_since(*exit) <= CRASH_LOOP_WITHIN);
-        if self.exits.len() > CRASH_LOOP_EXITS {
+        self.crash_loop |= self.exits.len() > CRASH_LOOP_EXITS;
+        if self.crash_loop {
             return Pause::CrashLoop(CRASH_LOOP_PAUSE);
         }
         let seconds = self.next_seconds;
@@ -75,6 +78,8 @@ mod tests {
             assert!(matches!(backoff.exited(now + Duration::from_secs(at), Duration::ZERO), Pause::Short(_)));
         }
         assert_eq!(backoff.exited(now + Duration::from_secs(5), Duration::ZERO), Pause::CrashLoop(CRASH_LOOP_PAUSE));
-        assert!(matches!(backoff.exited(now + Duration::from_secs(400), Duration::ZERO), Pause::Short(_)));
+        let later = |seconds| now + Duration::from_secs(seconds);
+        assert_eq!(backoff.exited(later(400), Duration::ZERO), Pause::CrashLoop(CRASH_LOOP_PAUSE), "for ever");
+        assert!(matches!(backoff.exited(later(800), HEALTHY), Pause::Short(_)), "until it was healthy");
     }
 }

@@ -66,8 +66,9 @@ impl Exporter {
 
     fn prepare(&self, wish: &Wish, key: &str) -> Result<Prepared, Unprepared> {
         let mut store = readings::open(&self.url, self.root.path())?;
-        let head = store.head()?;
+        // The head is read in turn: a later cut never covers less.
         let mut cuts = self.cuts();
+        let head = store.head()?;
         cuts.learn(&head)?;
         let place = match place::find(&wish.start, key, &head, &cuts)? {
             Found::Place(place) => place,

@@ -59,12 +59,19 @@ pub fn find(start: &Start, key: &str, head: &Head, cuts: &Cuts) -> rusqlite::Res
             if cursor.epoch == head.epoch() && cursor.seq > farthest.unwrap_or(head.last_seq) {
                 return Ok(Found::RolledBack { first_seq: farthest.unwrap_or(head.last_seq) + 1 });
             }
-            let recorded = match cursor.cut {
-                Some(period_end) => {
-                    cuts.at(period_end)?.filter(|cut| cut.epoch == cursor.epoch && cut.seq == cursor.seq)
+            let mut recorded = None;
+            if let Some(period_end) = cursor.cut {
+                recorded = cuts.at(period_end)?.filter(|cut| cut.epoch == cursor.epoch && cut.seq == cursor.seq);
+                // A cut of this epoch that was never made here, though an earlier one was: others may have pulled past
+                // it since the disk was rolled back.
+                let before = cuts.newest_at_or_before(period_end)?.filter(|before| before.epoch == cursor.epoch);
+                if let (None, Some(before)) = (&recorded, before)
+                    && cursor.epoch == head.epoch()
+                    && before.seq < cursor.seq
+                {
+                    return Ok(Found::RolledBack { first_seq: before.seq + 1 });
                 }
-                None => None,
-            };
+            }
             let (seq, exact) = locate(&cursor.epoch, cursor.seq, head, cuts)?;
             Place { seq, exact, overlap_from: None, acknowledges: recorded }
         }
@@ -160,5 +167,18 @@ mod tests {
         cuts.record(ONE, 850).unwrap();
         assert_eq!(find(&cursor(ONE, 1000), "hq", &head, &cuts).unwrap(), Found::RolledBack { first_seq: 851 });
         assert_eq!(seq_and_exact(&cursor(ONE, 850), &head, &cuts), (850, true));
+    }
+
+    #[test]
+    fn a_cut_that_was_never_made_here_asks_for_a_new_epoch_even_when_others_have_pulled_past_it() {
+        let (_folder, mut cuts) = cuts();
+        let before = cuts.record(ONE, 450).unwrap();
+        let lost = before.period_end.saturating_add(std::time::Duration::from_micros(1));
+        while cuts.record(ONE, 1200).unwrap().period_end == lost {}
+        let head = head(&[(ONE, 1)], 1300);
+        let start = |seq, cut| Start::Cursor(Cursor { epoch: ONE.to_owned(), seq, cut: Some(cut) });
+        let found = find(&start(1000, lost), "hq", &head, &cuts).unwrap();
+        assert_eq!(found, Found::RolledBack { first_seq: 451 });
+        assert_eq!(seq_and_exact(&start(450, before.period_end), &head, &cuts), (450, true));
     }
 }

@@ -28,8 +28,8 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// From a connection's start, or the answer before, to a request's last header.
 const HEADERS_WITHIN: Duration = Duration::from_secs(15);
 const LARGEST_HEADERS: usize = 64 << 10;
-/// At a stop, what is under way may end within this.
-const FINISH_WITHIN: Duration = Duration::from_secs(10);
+/// At a stop, what is under way may end within this; the supervisor waits for ten seconds.
+const FINISH_WITHIN: Duration = Duration::from_secs(8);
 
 /// # Errors
 /// A port in use, an address that is not this machine's.

@@ -110,8 +110,8 @@ impl Sessions {
                 };
                 match self.nonces.use_up(ours) {
                     NonceState::Good => {}
-                    NonceState::Old => return Err(Refusal::Unauthorised("nonce too old")),
-                    NonceState::Used => return Err(Refusal::Unauthorised("nonce already used")),
+                    NonceState::Old => return Err(Refusal::Unauthorised(refused::NONCE_TOO_OLD)),
+                    NonceState::Used => return Err(Refusal::Unauthorised(refused::NONCE_ALREADY_USED)),
                 }
                 self.timestamps.accept_challenged(timestamp);
                 Ok((key, form))
@@ -185,10 +185,24 @@ pub async fn authenticate(
     };
     // serde would also take an array for a struct.
     let object = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body);
-    let outcome = object
+    let request = object
         .and_then(|object| serde_json::from_value::<AuthRequest>(object.into()))
-        .map_err(|error| Refusal::Malformed(error.to_string()))
-        .and_then(|request| agent.sessions.judge(&request, address, &agent.certificate.agent_id()));
+        .map_err(|error| Refusal::Malformed(error.to_string()));
+    let outcome = match request {
+        Err(refusal) => Err(refusal),
+        // An accepted time is synced to disk, which may take as long as the disk likes.
+        Ok(request) => {
+            let agent = agent.clone();
+            let judging = move || agent.sessions.judge(&request, address, &agent.certificate.agent_id());
+            match tokio::task::spawn_blocking(judging).await {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    tracing::error!(%error, "judging an attempt failed");
+                    return refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
+                }
+            }
+        }
+    };
     match outcome {
         Ok((key, form)) => {
             agent.sessions.account.authenticated("granted");
@@ -231,10 +245,14 @@ pub async fn require_token(
 /// Writes the line of each session that is over, for as long as the process lives.
 pub async fn end_idle_sessions(agent: Arc<Agent>) {
     loop {
-        let stopped = tokio::time::timeout(Duration::from_secs(1), agent.control.stopped()).await.is_ok();
-        agent.sessions.tokens.end(stopped);
-        if stopped {
-            return;
-        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        agent.sessions.tokens.end(false);
+    }
+}
+
+impl Sessions {
+    /// Writes the line of every session that has none yet: the process is about to end.
+    pub fn end_all(&self) {
+        self.tokens.end(true);
     }
 }

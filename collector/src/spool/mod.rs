@@ -30,6 +30,7 @@ pub struct Spool {
     open: bool,
     last_position: u64,
     known: Option<Known>,
+    damaged: u64,
     rate: Rate,
 }
 
@@ -70,9 +71,9 @@ impl Spool {
         // Named after their first position, with leading zeros.
         paths.sort();
         let mut segments = VecDeque::new();
-        let (mut last_position, mut known) = (0, None);
+        let (mut last_position, mut known, mut damaged) = (0, None, 0);
         for path in paths {
-            let segment = Segment::read(&path, &mut known)?;
+            let segment = Segment::read(&path, &mut known, &mut damaged)?;
             last_position = segment.last_position().unwrap_or(last_position);
             segments.push_back(segment);
         }
@@ -88,6 +89,7 @@ impl Spool {
             open: false,
             last_position,
             known,
+            damaged,
             rate: Rate::default(),
         })
     }
@@ -132,8 +134,15 @@ impl Spool {
                 Ok(written)
             }
             Err(error) => {
-                // The segment may end in half a record; nothing may follow it.
+                // The segment may end in half a record, or in a whole one that was not confirmed: nothing may follow it
+                // in this file, and its position is used up.
                 self.open = false;
+                self.last_position = position;
+                if segment.last_position().is_none()
+                    && let Some(mut empty) = self.segments.pop_back()
+                {
+                    let _ = empty.remove();
+                }
                 Err(error)
             }
         }
@@ -143,17 +152,30 @@ impl Spool {
     ///
     /// # Errors
     /// Those of the disk, or a record that is no longer what was written.
-    pub fn read_after(&self, position: u64, at_most: usize) -> io::Result<Option<(u64, Vec<Reading>)>> {
+    pub fn read_after(&mut self, position: u64, at_most: usize) -> io::Result<Option<(u64, Vec<Reading>)>> {
         let mut readings = Vec::new();
-        let mut last = None;
+        let (mut last, mut damaged) = (None, 0);
         for (segment, entry) in self.entries_after(position) {
             if last.is_some() && readings.len() + entry.readings > at_most {
                 break;
             }
-            segment.read_entry(entry, &mut readings)?;
+            match segment.read_entry(entry, &mut readings) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::error!(%error, readings = entry.readings, "a spool record was damaged on disk and is left out");
+                    damaged += entry.readings as u64;
+                }
+                outcome => outcome?,
+            }
             last = Some(entry.position);
         }
+        self.damaged += damaged;
         Ok(last.map(|position| (position, readings)))
+    }
+
+    /// How much was accepted and then damaged on disk, since this was last asked: readings, or records where it is no
+    /// longer known how many readings they held.
+    pub fn take_damaged(&mut self) -> u64 {
+        std::mem::take(&mut self.damaged)
     }
 
     pub fn has_after(&self, position: u64) -> bool {
@@ -278,7 +300,7 @@ mod tests {
         Spool::open(folder, 1 << 30, 0).unwrap()
     }
 
-    fn all(spool: &Spool) -> Vec<Reading> {
+    fn all(spool: &mut Spool) -> Vec<Reading> {
         spool.read_after(0, usize::MAX).unwrap().map(|(_, readings)| readings).unwrap_or_default()
     }
 
@@ -293,10 +315,10 @@ mod tests {
                 spool.append(&batch).unwrap();
                 expected.extend(batch);
             }
-            assert_eq!(all(&spool), expected);
+            assert_eq!(all(&mut spool), expected);
         }
-        let spool = open(folder.path());
-        assert_eq!(all(&spool), expected);
+        let mut spool = open(folder.path());
+        assert_eq!(all(&mut spool), expected);
         assert_eq!(spool.stock().readings, 24);
         assert_eq!(spool.stock().oldest_time, Some(expected[0].time));
     }
@@ -313,10 +335,10 @@ mod tests {
         for cut in whole..bytes.len() as u64 {
             std::fs::write(&path, &bytes[..cut as usize]).unwrap();
             let mut spool = open(folder.path());
-            assert_eq!(all(&spool), [reading(1, "a")], "cut at {cut}");
+            assert_eq!(all(&mut spool), [reading(1, "a")], "cut at {cut}");
             // And what is accepted from now on is not hidden behind the torn record.
             spool.append(&[reading(4, "c")]).unwrap();
-            assert_eq!(all(&open(folder.path())), [reading(1, "a"), reading(4, "c")]);
+            assert_eq!(all(&mut open(folder.path())), [reading(1, "a"), reading(4, "c")]);
             for path in std::fs::read_dir(folder.path())
                 .unwrap()
                 .map(|entry| entry.unwrap().path())
@@ -324,6 +346,31 @@ mod tests {
             {
                 std::fs::remove_file(path).unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn damage_in_the_middle_loses_one_record_says_so_and_mixes_up_no_tags() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = open(folder.path());
+        let mut ends = Vec::new();
+        for (at, tag) in ["a", "b", "c", "d"].iter().enumerate() {
+            spool.append(&[reading(at as i64, tag), reading(at as i64, "a")]).unwrap();
+            ends.push(spool.bytes());
+        }
+        let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        let whole = std::fs::read(&path).unwrap();
+        for at in ends[0]..ends[1] {
+            let mut bytes = whole.clone();
+            bytes[at as usize] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            let mut spool = open(folder.path());
+            let expected: Vec<_> = [(0, "a"), (2, "c"), (3, "d")]
+                .iter()
+                .flat_map(|(at, tag)| [reading(*at, tag), reading(*at, "a")])
+                .collect();
+            assert_eq!(all(&mut spool), expected, "byte {at}");
+            assert_eq!(spool.take_damaged(), 1);
         }
     }
 
@@ -356,7 +403,7 @@ mod tests {
         let accepted = (0..100).take_while(|at| spool.append(&[reading(*at, "a")]).is_ok()).count();
         assert!((1..20).contains(&accepted), "{accepted}");
         assert!(matches!(spool.append(&[reading(0, "a")]), Err(SpoolError::Full { .. })));
-        assert_eq!(all(&open(folder.path())).len(), accepted);
+        assert_eq!(all(&mut open(folder.path())).len(), accepted);
         let mut low = Spool::open(folder.path(), 1 << 30, u64::MAX).unwrap();
         assert!(matches!(low.append(&[reading(0, "a")]), Err(SpoolError::DiskLow { .. })));
     }

@@ -1,8 +1,9 @@
 //! A record's payload: writer and reader of one format, all numbers little-endian.
 //!
-//! `position u64, known (u8; then epoch text, position u64), tags u32 × (name text, u8, unit text), readings u32 ×
+//! `position u64, known (u8; then epoch text, position u64), first tag u32, tags u32 × (name text, u8, unit text), readings u32 ×
 //! (time i64, tag u32, quality u8, has u8, value f64, text)`; a text is its length as u32 and its bytes. Tags are listed
-//! in the record in which they first occur in their segment and are counted through the segment from zero.
+//! in the record in which they first occur in their segment and are counted through the segment from zero; `first tag` is
+//! the number of the first one listed, so that a record that was damaged cannot shift the names of later ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ type Tag = (Arc<str>, Option<Arc<str>>);
 /// A segment's tags.
 #[derive(Default)]
 pub struct Dictionary {
-    tags: Vec<Tag>,
+    /// `None`: listed in a record that is damaged.
+    tags: Vec<Option<Tag>>,
     numbers: HashMap<Tag, u32>,
 }
 
@@ -43,7 +45,7 @@ const HAS_TEXT: u8 = 2;
 impl Dictionary {
     fn push(&mut self, tag: Tag) -> u32 {
         let number = u32::try_from(self.tags.len()).expect("a segment of some megabytes has fewer tags");
-        self.tags.push(tag.clone());
+        self.tags.push(Some(tag.clone()));
         self.numbers.insert(tag, number);
         number
     }
@@ -65,8 +67,9 @@ pub fn encode(position: u64, known: Option<&Known>, readings: &[Reading], dictio
         numbers.push(number.unwrap_or_else(|| dictionary.push(tag)));
     }
     let new = &dictionary.tags[first_new..];
+    payload.extend_from_slice(&(first_new as u32).to_le_bytes());
     payload.extend_from_slice(&(new.len() as u32).to_le_bytes());
-    for (name, unit) in new {
+    for (name, unit) in new.iter().flatten() {
         put_text(&mut payload, name);
         payload.push(unit.is_some().into());
         put_text(&mut payload, unit.as_deref().unwrap_or_default());
@@ -88,7 +91,12 @@ pub fn encode(position: u64, known: Option<&Known>, readings: &[Reading], dictio
 /// Reads a record, in the order in which records were written; its new tags go to `dictionary`.
 pub fn decode(payload: &[u8], dictionary: &mut Dictionary) -> Result<Record, Malformed> {
     let mut rest = payload;
-    let (position, known, tags) = decode_start(&mut rest)?;
+    let Start { position, known, first_tag, tags } = decode_start(&mut rest)?;
+    let listed = dictionary.tags.len().max(first_tag);
+    if first_tag < dictionary.tags.len() || listed - dictionary.tags.len() > MOST_TAGS_LOST {
+        return Err(Malformed);
+    }
+    dictionary.tags.resize(listed, None);
     for tag in tags {
         dictionary.push(tag);
     }
@@ -102,12 +110,24 @@ pub fn decode_known(payload: &[u8], dictionary: &Dictionary) -> Result<Vec<Readi
     decode_readings(rest, dictionary)
 }
 
-fn decode_start(rest: &mut &[u8]) -> Result<(u64, Option<Known>, Vec<Tag>), Malformed> {
+/// What stands before the readings.
+struct Start {
+    position: u64,
+    known: Option<Known>,
+    first_tag: usize,
+    tags: Vec<Tag>,
+}
+
+/// More tags than one segment can list.
+const MOST_TAGS_LOST: usize = 1 << 20;
+
+fn decode_start(rest: &mut &[u8]) -> Result<Start, Malformed> {
     let position = u64::from_le_bytes(take(rest)?);
     let known = match take::<1>(rest)? {
         [0] => None,
         _ => Some(Known { epoch: text(rest)?.to_owned(), position: u64::from_le_bytes(take(rest)?) }),
     };
+    let first_tag = u32::from_le_bytes(take(rest)?) as usize;
     let count = u32::from_le_bytes(take(rest)?);
     let mut tags = Vec::new();
     for _ in 0..count {
@@ -116,7 +136,7 @@ fn decode_start(rest: &mut &[u8]) -> Result<(u64, Option<Known>, Vec<Tag>), Malf
         let unit = text(rest)?;
         tags.push((name, (has_unit != 0).then(|| unit.into())));
     }
-    Ok((position, known, tags))
+    Ok(Start { position, known, first_tag, tags })
 }
 
 fn decode_readings(mut rest: &[u8], dictionary: &Dictionary) -> Result<Vec<Reading>, Malformed> {
@@ -126,7 +146,7 @@ fn decode_readings(mut rest: &[u8], dictionary: &Dictionary) -> Result<Vec<Readi
     for _ in 0..count {
         let time = Timestamp::from_micros(i64::from_le_bytes(take(rest)?)).ok_or(Malformed)?;
         let number = u32::from_le_bytes(take(rest)?);
-        let (tag, unit) = dictionary.tags.get(number as usize).cloned().ok_or(Malformed)?;
+        let (tag, unit) = dictionary.tags.get(number as usize).cloned().flatten().ok_or(Malformed)?;
         let [quality, has] = take(rest)?;
         let value = f64::from_le_bytes(take(rest)?);
         let text = text(rest)?;

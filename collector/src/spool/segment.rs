@@ -51,9 +51,9 @@ impl Segment {
         })
     }
 
-    /// Reads a file that an earlier process left, up to its end or to the first record that is not whole. What the
-    /// records say of the database goes to `known`.
-    pub fn read(path: &Path, known: &mut Option<Known>) -> io::Result<Self> {
+    /// Reads the whole records of a file that an earlier process left. What they say of the database goes to `known`;
+    /// records that were whole once are counted in `damaged`.
+    pub fn read(path: &Path, known: &mut Option<Known>, damaged: &mut u64) -> io::Result<Self> {
         let mut content = Vec::new();
         File::open(path)
             .and_then(|mut file| file.read_to_end(&mut content))
@@ -71,18 +71,34 @@ impl Segment {
                 "is a spool segment of another format; an earlier version of the collector reads it, or move it away";
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} {what}", path.display())));
         }
-        let mut offset = HEADER.len().min(content.len());
-        while let Some(payload) = whole_record(&content[offset..]) {
-            let Ok(record) = record::decode(payload, &mut segment.dictionary) else { break };
-            *known = record.known.or(known.take());
-            segment.add(record.position, &record.readings, offset as u64);
-            offset += LENGTH_AND_CHECKSUM as usize + payload.len();
+        let (mut offset, mut whole) = (HEADER.len().min(content.len()), 0);
+        while offset < content.len() {
+            let decoded = whole_record(&content[offset..]).and_then(|payload| {
+                let record = record::decode(payload, &mut segment.dictionary).ok()?;
+                Some((record, LENGTH_AND_CHECKSUM as usize + payload.len()))
+            });
+            if let Some((record, length)) = decoded {
+                *known = record.known.or(known.take());
+                segment.add(record.position, &record.readings, offset as u64);
+                offset += length;
+                whole = offset;
+                continue;
+            }
+            // At the end of a file it was torn and never accepted; before another record, accepted and damaged since.
+            match next_record(&content, offset + 1, segment.last_position) {
+                Some(next) => {
+                    tracing::error!(segment = %path.display(), bytes = next - offset, "a record was damaged on disk and is left out");
+                    *damaged += 1;
+                    offset = next;
+                }
+                None => {
+                    let bytes = content.len() - offset;
+                    tracing::warn!(segment = %path.display(), bytes, "a torn record at the end was never accepted and is left out");
+                    break;
+                }
+            }
         }
-        if offset < content.len() {
-            let lost = content.len() - offset;
-            tracing::warn!(segment = %path.display(), bytes = lost, "a torn record at the end was never accepted and is left out");
-        }
-        segment.bytes = offset as u64;
+        segment.bytes = whole.max(HEADER.len().min(content.len())) as u64;
         Ok(segment)
     }
 
@@ -154,4 +170,16 @@ fn whole_record(bytes: &[u8]) -> Option<&[u8]> {
     let (length, checksum) = (number(0)?, number(4)?);
     let payload = bytes.get(8..)?.get(..usize::try_from(length).ok()?)?;
     (crc32fast::hash(payload) == checksum).then_some(payload)
+}
+
+/// Where the next whole record begins, looking from `from` on. Positions only rise and are counted one by one, which tells
+/// a record from bytes that look like one, before the checksum does.
+fn next_record(content: &[u8], from: usize, last_position: Option<u64>) -> Option<usize> {
+    const FARTHEST: u64 = 1 << 32;
+    let last = last_position.unwrap_or(0);
+    (from..content.len()).find(|at| {
+        let position = content.get(at + 8..at + 16).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+        let plausible = |position: u64| position > last && (last == 0 || position - last < FARTHEST);
+        position.is_some_and(plausible) && whole_record(&content[*at..]).is_some()
+    })
 }

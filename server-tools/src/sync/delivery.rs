@@ -12,7 +12,7 @@ use protocol::{Exit, Failure};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::connection::{Connection, file_body, json};
+use super::connection::{Connection, file_body, json, refused};
 use super::report::Progress;
 
 /// A package as its sender has to know it; whether it is any good is for the agent to say.
@@ -105,6 +105,9 @@ pub async fn deliver(
     let http = answer.status();
     if http == StatusCode::NOT_FOUND {
         return Err(Failure::failed("this agent takes no updates; the version that runs there is too old for it"));
+    }
+    if matches!(http, StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE) {
+        return Err(refused(answer).await);
     }
     let verdict: Verdict = json(answer).await?;
     match (http, verdict.status.as_str()) {

@@ -109,6 +109,8 @@ async fn run(pull: &Pull, show: Show, done: &mut Done) -> Result<(), Failure> {
     }
 }
 
+const SESSION_IS_FRESH: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// One connection's worth.
 async fn attempt(
     pull: &Pull,
@@ -121,12 +123,16 @@ async fn attempt(
     let opened = Connection::open(&pull.plant.host, pull.plant.port).await;
     let mut connection = opened.map_err(Broken::Unreached)?;
     known_agent::check(pull, connection.fingerprint(), folder, progress)?;
+    let opened_at = std::time::Instant::now();
     let token = opening::open(&mut connection, key, pull.auth).await?;
     if done.pulled.is_none() {
         done.pulled = Some(transfer::pull(&mut connection, &token, pull, folder, progress).await?);
     }
     // Readings first: whatever becomes of the update, they are at home.
     if let Some(package) = package {
+        // A session lives for five minutes, and a pull over a poor line takes longer.
+        let is_fresh = opened_at.elapsed() < SESSION_IS_FRESH;
+        let token = if is_fresh { token } else { opening::open(&mut connection, key, pull.auth).await? };
         done.delivered = Some(delivery::deliver(&mut connection, &token, package, progress).await?);
     }
     Ok(())

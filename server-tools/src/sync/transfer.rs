@@ -173,8 +173,11 @@ impl Headers {
                 .ok_or_else(|| missing(export::NEXT_CURSOR))?
                 .to_owned(),
             cursor_exact: text(export::CURSOR_EXACT) == Some("true"),
-            epochs: text(export::EPOCHS).and_then(EpochRange::read_all).unwrap_or_default(),
-            gaps: text(export::GAP).and_then(|gaps| serde_json::from_str(gaps).ok()).unwrap_or_default(),
+            epochs: text(export::EPOCHS).and_then(EpochRange::read_all).ok_or_else(|| missing(export::EPOCHS))?,
+            gaps: match text(export::GAP) {
+                None => Vec::new(),
+                Some(gaps) => serde_json::from_str(gaps).map_err(|_| missing(export::GAP))?,
+            },
         })
     }
 }

@@ -189,6 +189,14 @@ fn problems(status: &PlantStatus, unlicensed: Option<&str>) -> Vec<String> {
     if let Some(error) = status.collected.as_ref().and_then(|collected| collected.store_error.as_ref()) {
         problems.push(format!("readings are kept in the spool: {error}"));
     }
+    for (reason, count) in status.collected.iter().flat_map(|collected| &collected.dropped) {
+        problems.push(match reason.as_str() {
+            "spool_full" => format!("{count} readings were lost because the spool was full"),
+            "disk_low" => format!("{count} readings were lost because the disk is nearly full; free some space"),
+            "spool_damaged" => format!("the disk has damaged {count} readings or records in the spool; check the disk"),
+            _ => format!("{count} readings were lost because the disk did not take them; check the disk"),
+        });
+    }
     problems
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::InstallRoot;
+use config::{Credentials, InstallRoot};
 use daemon::Control;
 use protocol::Exit;
 use protocol::control::{ChildState, FromChild, Role, ToChild};
@@ -45,7 +45,6 @@ pub struct Child {
     name: &'static str,
     place: usize,
     root: InstallRoot,
-    environment: Vec<(&'static str, String)>,
     board: Arc<Board>,
     control: Arc<Control>,
     orders: watch::Receiver<Orders>,
@@ -63,13 +62,12 @@ impl Child {
     pub fn new(
         name: &'static str,
         root: &InstallRoot,
-        environment: Vec<(&'static str, String)>,
         board: Arc<Board>,
         control: Arc<Control>,
         orders: watch::Receiver<Orders>,
     ) -> Self {
         let place = super::CHILDREN.iter().position(|child| *child == name).unwrap_or(0);
-        Self { name, place, root: root.clone(), environment, board, control, orders }
+        Self { name, place, root: root.clone(), board, control, orders }
     }
 
     /// Until the orders say stop.
@@ -115,8 +113,12 @@ impl Child {
         // Of the version that this supervisor belongs to: its neighbours.
         let program = std::env::current_exe().unwrap_or_default().with_file_name(executable(self.name));
         let folder = self.root.path().to_string_lossy().into_owned();
-        let environment: Vec<(&str, &str)> =
-            self.environment.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        // Read at each start, so that what a person has changed counts from then on.
+        let database_url = Credentials::read(&self.root.credentials_file()).ok().and_then(|read| read.database_url);
+        let environment: Vec<(&str, &str)> = match &database_url {
+            Some(url) if self.name != "portal" => vec![("DATABASE_URL", url)],
+            _ => Vec::new(),
+        };
         let started = Process::start(&program, &["--root", &folder], self.root.path(), &environment, Log::Piped);
         let (mut process, Output { lines, log }) = match started {
             Ok(started) => started,

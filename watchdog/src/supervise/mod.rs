@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
-    let credentials = Credentials::read(&root.credentials_file())?;
+    Credentials::read(&root.credentials_file())?;
     let control = Arc::new(Control::start());
     let health = Health::bind(settings.metrics_port).await?;
     let board = Arc::new(Board::new(&CHILDREN, health.url()));
@@ -44,14 +44,10 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
     let (orders, _) = watch::channel(Orders::default());
     let mut children = Vec::new();
     for name in CHILDREN {
-        let environment = match (name, &credentials.database_url) {
-            ("collector" | "agent", Some(url)) => vec![("DATABASE_URL", url.clone())],
-            _ => Vec::new(),
-        };
         if name == "collector" {
             judge_license(root, &settings, &board, &orders);
         }
-        let child = Child::new(name, root, environment, board.clone(), control.clone(), orders.subscribe());
+        let child = Child::new(name, root, board.clone(), control.clone(), orders.subscribe());
         children.push(tokio::spawn(child.run()));
         let ready = board.ready(name);
         tokio::select! {
@@ -99,10 +95,15 @@ fn follow_restart_flag(root: &InstallRoot, orders: &watch::Sender<Orders>) {
         return;
     }
     match durable::remove(&root.restart_flag()) {
-        Ok(()) => {
-            tracing::info!("restart.flag: everything restarts once");
-            orders.send_modify(|orders| orders.restarts += 1);
-        }
+        Ok(()) => match Settings::read(root) {
+            Ok(_) => {
+                tracing::info!("restart.flag: everything restarts once");
+                orders.send_modify(|orders| orders.restarts += 1);
+            }
+            Err(error) => {
+                tracing::error!(%error, "restart.flag is not followed: config.txt is wrong, all runs on as it is")
+            }
+        },
         Err(error) => tracing::error!(%error, "restart.flag cannot be removed and is not followed"),
     }
 }
