@@ -44,11 +44,7 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
     let keys = PublicKey::read_all(&root.resolve(&settings.server_public_key_file))?;
-    let url = Credentials::read(&root.credentials_file())?.database_url.ok_or_else(|| {
-        Failure::configuration(
-            "no database is named; set DATABASE_URL in config/credentials.env, e.g. DATABASE_URL=sqlite:data/plant.db",
-        )
-    })?;
+    let url = Credentials::read(&root.credentials_file())?.require_database_url()?;
     std::fs::create_dir_all(root.agent_state())
         .map_err(|error| durable::name_error("create", &root.agent_state(), error))?;
     let control = Arc::new(Control::start());

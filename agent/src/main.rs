@@ -19,5 +19,5 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let root = InstallRoot::new(&arguments.root);
-    daemon::exit("agent", daemon::runtime().and_then(|runtime| runtime.block_on(agent::run(&root))))
+    protocol::exit::end("agent", daemon::runtime().and_then(|runtime| runtime.block_on(agent::run(&root))))
 }

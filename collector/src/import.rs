@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use config::{InstallRoot, Settings};
+use config::{Credentials, InstallRoot, Settings};
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use protocol::signing::hex;
@@ -28,7 +28,8 @@ const LINES_AT_ONCE: usize = 5_000;
 /// A line that is no reading, with file and line; or those of the store.
 pub fn import(root: &InstallRoot, files: &[std::path::PathBuf], quiet: bool) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
-    let mut store = readings::open(&crate::database_url(root)?, root.path())?;
+    let url = Credentials::read(&root.credentials_file())?.require_database_url()?;
+    let mut store = readings::open(&url, root.path())?;
     refuse_if_set_back(root, store.as_mut(), &settings)?;
     for path in files {
         let checked = check(path, quiet)?;

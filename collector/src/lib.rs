@@ -38,7 +38,7 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
     let sources = Sources::read(&root.sources_file())?;
-    let url = database_url(root)?;
+    let url = Credentials::read(&root.credentials_file())?.require_database_url()?;
     let control = Arc::new(Control::start());
     let _only = only_collector(root)?;
     // Answering from here on: a spool that a long outage has left takes a while to read.
@@ -62,14 +62,6 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     storer.finish();
     tracing::info!("stopped");
     Ok(())
-}
-
-fn database_url(root: &InstallRoot) -> Result<String, Failure> {
-    Credentials::read(&root.credentials_file())?.database_url.ok_or_else(|| {
-        Failure::configuration(
-            "no database is named; set DATABASE_URL in config/credentials.env, e.g. DATABASE_URL=sqlite:data/plant.db",
-        )
-    })
 }
 
 /// Two collectors would spool into one folder.

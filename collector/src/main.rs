@@ -37,7 +37,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    daemon::exit("collector", run(arguments))
+    protocol::exit::end("collector", run(arguments))
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {

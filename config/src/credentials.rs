@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use protocol::Failure;
+
 use crate::mistake::{self, Mistake, Mistakes};
 
 /// `config/credentials.env`: what only the watchdog may read; it hands each child what that child needs.
@@ -23,6 +25,17 @@ impl Credentials {
         read.database_url = std::env::var("DATABASE_URL").ok().or(read.database_url);
         read.pin_hash = std::env::var("CONFIG_PIN_HASH").ok().or(read.pin_hash);
         Ok(read)
+    }
+
+    /// The database, or what to do about there being none.
+    ///
+    /// # Errors
+    /// If none is named.
+    pub fn require_database_url(self) -> Result<String, Failure> {
+        self.database_url.ok_or_else(|| {
+            let example = "DATABASE_URL=sqlite:data/plant.db";
+            Failure::configuration(format!("no database is named; set it in config/credentials.env, e.g. {example}"))
+        })
     }
 
     /// `KEY=value` lines; a value is everything behind the first `=`, so that passwords may hold any character.

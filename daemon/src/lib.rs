@@ -10,10 +10,9 @@ mod health;
 mod logging;
 mod metrics;
 
-use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use protocol::{Exit, Failure};
+use protocol::Failure;
 
 pub use ask::ask;
 pub use control::{Control, SUPERVISED};
@@ -30,17 +29,6 @@ pub fn version() -> &'static str {
         installed.map_or_else(|| env!("CARGO_PKG_VERSION").to_owned(), |text| text.trim().to_owned())
     });
     &VERSION
-}
-
-/// Ends a program: an error is one line on standard error, and the exit code of its kind.
-pub fn exit(program: &str, outcome: Result<(), Failure>) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::from(Exit::Done.code()),
-        Err(failure) => {
-            eprintln!("{program}: {failure}");
-            ExitCode::from(failure.exit.code())
-        }
-    }
 }
 
 /// The runtime of a daemon: as many threads as the machine has cores, but no more than four.

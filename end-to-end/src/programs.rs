@@ -23,7 +23,7 @@ pub fn folder() -> &'static Path {
 pub fn build() -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(workspace());
+    command.args(["build", "--workspace", "--bins"]).current_dir(workspace());
     if folder().ends_with("release") {
         command.arg("--release");
     }

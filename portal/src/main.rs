@@ -28,5 +28,5 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let root = InstallRoot::new(&arguments.root);
     let outcome = daemon::runtime().and_then(|runtime| runtime.block_on(portal::run(&root)));
-    daemon::exit("portal", outcome)
+    protocol::exit::end("portal", outcome)
 }

@@ -1,6 +1,7 @@
 //! Exit codes that scripts depend on, and the one-line error that goes with them.
 
 use std::fmt;
+use std::process::ExitCode;
 
 /// How a program ends. The numbers follow `sysexits.h` where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +72,17 @@ impl Failure {
     /// An error of the file system: everything that a full or failing disk can bring.
     pub fn disk(message: impl fmt::Display) -> Self {
         Self::new(Exit::Disk, message)
+    }
+}
+
+/// Ends a program: an error is one line on standard error, and the exit code of its kind.
+pub fn end(program: &str, outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::from(Exit::Done.code()),
+        Err(failure) => {
+            eprintln!("{program}: {failure}");
+            ExitCode::from(failure.exit.code())
+        }
     }
 }
 

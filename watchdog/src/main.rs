@@ -80,7 +80,7 @@ fn parse_pin(text: &str) -> Result<String, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    daemon::exit("watchdog", run(arguments.verb))
+    protocol::exit::end("watchdog", run(arguments.verb))
 }
 
 fn run(verb: Verb) -> Result<(), Failure> {

@@ -150,6 +150,34 @@ fn a_changed_agent_key_is_refused_until_it_is_accepted() {
     world.headquarters.pull(port);
 }
 
+#[test]
+fn a_key_behind_a_passphrase_opens_a_session_and_a_pull_of_another_time_leaves_the_chain_alone() {
+    let mut world = World::new(SQLITE);
+    let (keys, passphrase) = (world.folder.path().join("keys"), world.folder.path().join("passphrase"));
+    std::fs::write(&passphrase, "correct horse\n").unwrap();
+    run(program("keygen").arg("--out").arg(&keys).arg("--passphrase-file").arg(&passphrase)).good();
+    std::fs::copy(keys.join("public.pem"), world.plant.root.join("config/server_public.pem")).unwrap();
+    world.headquarters.keys = keys;
+    world.plant.start_and_wait();
+    world.plant.wait_for_readings(20);
+    let port = world.plant.agent_port();
+    let locked = run(&mut world.headquarters.sync_client(port));
+    assert!(locked.code == Some(78) && locked.errors.contains("--passphrase-file"), "{}", locked.errors);
+    let pull = |more: &[&str]| {
+        let said =
+            run(world.headquarters.sync_client(port).arg("--passphrase-file").arg(&passphrase).args(more)).good();
+        serde_json::from_str::<serde_json::Value>(&said).unwrap()
+    };
+    let first = pull(&[]);
+    let stored = world.plant.wait_for_readings(first["record_count"].as_u64().unwrap() + 10);
+    let aside = pull(&["--since", first["period_end"].as_str().unwrap()]);
+    assert!(aside["record_count"].as_u64().unwrap() > 0);
+    let next = pull(&[]);
+    let range = &next["epochs"][0];
+    assert_eq!(range["first_seq"].as_u64().unwrap(), first["epochs"][0]["last_seq"].as_u64().unwrap() + 1);
+    assert!(range["last_seq"].as_u64().unwrap() >= stored);
+}
+
 /// A running plant without devices, whose store holds so many readings.
 fn history(readings: usize) -> World {
     let mut world = World::new(SQLITE);

@@ -30,7 +30,7 @@ fn parse_bits(text: &str) -> Result<usize, String> {
 }
 
 fn main() -> ExitCode {
-    server_tools::exit("keygen", run(&Arguments::parse()))
+    protocol::exit::end("keygen", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {

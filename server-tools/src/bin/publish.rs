@@ -46,7 +46,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    server_tools::exit("publish", run(Arguments::parse()))
+    protocol::exit::end("publish", run(Arguments::parse()))
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {

@@ -92,7 +92,7 @@ fn parse_fingerprint(text: &str) -> Result<String, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    server_tools::exit("sync_client", run(arguments))
+    protocol::exit::end("sync_client", run(arguments))
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
