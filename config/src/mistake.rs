@@ -32,7 +32,11 @@ impl fmt::Display for Mistakes {
             [] => Ok(()),
             [only] => only.fmt(formatter),
             [first, rest @ ..] => {
-                write!(formatter, "{first} (and {} more; `watchdog check-config` lists them all)", rest.len())
+                write!(
+                    formatter,
+                    "{first} (and {} more; `watchdog check-config --root DIR` lists them all)",
+                    rest.len()
+                )
             }
         }
     }

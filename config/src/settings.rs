@@ -374,7 +374,7 @@ mod tests {
         );
         assert_eq!(
             mistakes.to_string(),
-            "config.txt:1: unknown key AGENT_PROT (and 5 more; `watchdog check-config` lists them all)"
+            "config.txt:1: unknown key AGENT_PROT (and 5 more; `watchdog check-config --root DIR` lists them all)"
         );
     }
 }

@@ -25,7 +25,7 @@ impl Control {
             let stop = stop.clone();
             std::thread::spawn(move || {
                 listen(&status_sender);
-                tracing::info!("the supervisor is gone; stopping");
+                tracing::info!("standard input has closed; stopping");
                 stop.send_replace(true);
             });
         }

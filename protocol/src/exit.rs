@@ -97,6 +97,9 @@ impl std::error::Error for Failure {}
 impl From<std::io::Error> for Failure {
     /// File-system errors arrive here with operation and path already in their message.
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            return Self::failed(error);
+        }
         let advice = match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "; free some space and start again",
             std::io::ErrorKind::ReadOnlyFilesystem => "; the disk is read-only, check it",

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use durable::Access;
 use protocol::license::License;
-use protocol::signing::PrivateKey;
+use protocol::signing::{PrivateKey, PublicKey};
 use protocol::{Failure, Timestamp};
 
 /// Writes a signed licence.
@@ -16,6 +16,19 @@ pub fn write(license: &License, key: &PrivateKey, out: &Path) -> Result<(), Fail
         return Err(Failure::usage("--to lies before --from"));
     }
     Ok(durable::replace(out, &license.sign(key), Access::Shared)?)
+}
+
+/// Keygen lays three pairs side by side: where `license_public.pem` lies beside the key, it has to be its other half.
+///
+/// # Errors
+/// If it is not: no plant would believe the licence.
+pub fn check_key(file: &Path, key: &PrivateKey) -> Result<(), Failure> {
+    let public = file.with_file_name("license_public.pem");
+    if public.exists() && PublicKey::read(&public)?.id() != key.public_key().id() {
+        let what = "is not the key that signs licences; give license_private.pem";
+        return Err(Failure::usage(format!("{} {what}", file.display())));
+    }
+    Ok(())
 }
 
 /// A day (its first or last instant) or a time in RFC 3339 form.

@@ -4,6 +4,8 @@ use config::{Credentials, InstallRoot, Mistakes, Settings, Sources};
 use protocol::Failure;
 use protocol::signing::PublicKey;
 
+use crate::license;
+
 /// Prints every mistake in the configuration.
 ///
 /// # Errors
@@ -20,7 +22,10 @@ pub fn check_config(root: &InstallRoot) -> Result<(), Failure> {
                 found.push(error.to_string());
             }
         }
-        for file in [&settings.agent_cert_file, &settings.agent_key_file].into_iter().chain(&settings.license_file) {
+        if let Err(error) = license::check(root, &settings) {
+            found.push(error);
+        }
+        for file in [&settings.agent_cert_file, &settings.agent_key_file] {
             if !root.resolve(file).is_file() {
                 found.push(format!("{} does not exist", root.resolve(file).display()));
             }

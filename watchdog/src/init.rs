@@ -56,7 +56,10 @@ const KEYS: [(&str, &str); 3] = [
 /// A program or key that is missing, or a folder that cannot be written.
 pub fn init(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
     if root.boot_record().exists() {
-        println!("{} is an install root already and is left as it is", root.path().display());
+        println!(
+            "{} is an install root already and is left as it is; nothing of this call was applied",
+            root.path().display()
+        );
         return Ok(());
     }
     let programs = std::env::current_exe()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use config::{InstallRoot, Settings};
 use daemon::Control;
 use durable::{Lock, LockError};
-use protocol::control::FromChild;
+use protocol::control::{FromChild, Role};
 use protocol::{Exit, Failure};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use updater::boot_record::BootRecord;
@@ -83,8 +83,10 @@ async fn run_supervisor(
     let telling = tokio::spawn(async move {
         let mut lines = BufReader::new(lines).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            if let Ok(FromChild::Listening { url, .. }) = serde_json::from_str(&line) {
-                println!("{url}");
+            match serde_json::from_str(&line) {
+                Ok(FromChild::Listening { role: Role::Service, url }) => println!("{url}"),
+                Ok(FromChild::Listening { role: Role::Health, url }) => println!("monitoring {url}"),
+                _ => {}
             }
         }
     });

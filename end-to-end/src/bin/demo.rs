@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
@@ -29,7 +30,7 @@ const TAGS: u32 = 50;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match demo(&arguments) {
+    match end_at_interrupt().and_then(|()| demo(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("demo: {error}");
@@ -82,9 +83,35 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
     let portal = plant.address("portal");
     println!("\nThe plant runs. Portal: {portal}   PIN: {PIN}\nPull again: {}", pull_command(&headquarters, port));
     println!("Ctrl-C ends it all.");
-    // The plant and PostgreSQL hang on pipes from this process, so that Ctrl-C takes them along.
-    wait_for("Ctrl-C", Duration::from_secs(u64::from(u32::MAX)), || plant.status().is_none().then_some(()));
-    Err(format!("the plant has ended\n{}", plant.logs()))
+    STAYS.store(true, Ordering::SeqCst);
+    wait_for("Ctrl-C", Duration::from_secs(u64::from(u32::MAX)), || {
+        std::thread::sleep(Duration::from_millis(100));
+        (INTERRUPTED.load(Ordering::SeqCst) || plant.status().is_none()).then_some(())
+    });
+    if !INTERRUPTED.load(Ordering::SeqCst) {
+        return Err(format!("the plant has ended\n{}", plant.logs()));
+    }
+    step("stopping");
+    plant.stop();
+    Ok(())
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static STAYS: AtomicBool = AtomicBool::new(false);
+
+/// Everything that the demo starts hangs on pipes from it and goes with it. While the plant is shown, a Ctrl-C is waited
+/// out in order; before that it ends the demo at once.
+fn end_at_interrupt() -> Result<(), String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(|error| error.to_string())?;
+    std::thread::spawn(move || {
+        while runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            if !STAYS.load(Ordering::SeqCst) || INTERRUPTED.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+        }
+    });
+    Ok(())
 }
 
 fn step(text: &str) {
@@ -105,11 +132,14 @@ fn fresh_folder() -> Result<PathBuf, String> {
 }
 
 fn table(pulls: &[&Value]) -> Table {
+    let here = std::env::current_dir().unwrap_or_default().display().to_string();
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["readings", "bytes", "period end", "archive"]);
+    table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(["readings", "bytes", "period end", "archive"]);
     for pull in pulls {
         let text = |name: &str| pull[name].as_str().map_or_else(|| pull[name].to_string(), str::to_owned);
-        table.add_row([text("record_count"), text("bytes"), text("period_end"), text("archive")]);
+        let archive = text("archive");
+        let shown = archive.strip_prefix(&here).map_or(archive.as_str(), |rest| rest.trim_start_matches('/'));
+        table.add_row([text("record_count"), text("bytes"), text("period_end"), shown.to_owned()]);
     }
     table
 }

@@ -54,8 +54,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::License { client_id, from, to, machine_id, key, out, passphrase_file } => {
             let valid_from = licence::date(&from, false).map_err(Failure::usage)?;
             let valid_to = licence::date(&to, true).map_err(Failure::usage)?;
-            let key = PrivateKey::read(&key, passphrase::read(passphrase_file.as_deref())?.as_deref())?;
-            licence::write(&License { client_id, valid_from, valid_to, machine_id }, &key, &out)?;
+            let signer = PrivateKey::read(&key, passphrase::read(passphrase_file.as_deref())?.as_deref())?;
+            licence::check_key(&key, &signer)?;
+            licence::write(&License { client_id, valid_from, valid_to, machine_id }, &signer, &out)?;
             println!("{}: valid from {valid_from} to {valid_to}", out.display());
             Ok(())
         }

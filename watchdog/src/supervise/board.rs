@@ -175,10 +175,12 @@ fn problems(status: &PlantStatus, unlicensed: Option<&str>) -> Vec<String> {
             ChildState::CrashLoop => problems.push(format!("{name} keeps ending; see logs/{name}.log")),
             ChildState::BadConfiguration => {
                 problems.push(format!(
-                    "{name} cannot work with its configuration; `watchdog check-config` names the mistake"
+                    "{name} cannot work with its configuration; `watchdog check-config --root DIR` names the mistake"
                 ));
             }
-            ChildState::Waiting => problems.push(format!("{name} has ended and is about to be started again")),
+            ChildState::Waiting => {
+                problems.push(format!("{name} has ended and is about to be started again; logs/{name}.log says why"))
+            }
             ChildState::Starting
             | ChildState::Running
             | ChildState::NotReady
