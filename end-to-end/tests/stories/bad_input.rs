@@ -52,6 +52,26 @@ fn keys_and_certificates() {
     assert_one_line(&run(&mut daemon(&world, "agent")), 78, &["cert.pem", "watchdog init"]);
 }
 
+#[test]
+fn an_update_that_is_none_or_that_nobody_takes_keeps_no_reading_from_hq() {
+    let world = World::running(SQLITE);
+    world.plant.wait_for_readings(10);
+    let port = world.plant.agent_port();
+    let package = world.folder.path().join("update_v1.2.0.zip");
+    let mut client = world.headquarters.sync_client(port);
+    assert_one_line(&run(client.arg("--update").arg(&package)), 1, &["update_v1.2.0.zip"]);
+    std::fs::write(&package, "no archive").unwrap();
+    let mut client = world.headquarters.sync_client(port);
+    assert_one_line(&run(client.arg("--update").arg(&package)), 2, &["update_v1.2.0.zip", "no update package"]);
+    let script = "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1], 'w'); \
+                  z.writestr('manifest.json', '{\"version\":\"1.2.0\"}'); z.writestr('manifest.sig', b'x' * 384); z.close()";
+    run(Command::new("python3").args(["-c", script]).arg(&package)).good();
+    let mut client = world.headquarters.sync_client(port);
+    let ended = run(client.arg("--quiet").arg("--update").arg(&package));
+    assert_ne!(ended.code, Some(0), "{}", ended.output);
+    assert!(world.assert_exactly_once() > 0, "the readings are at home, whatever became of the update");
+}
+
 fn rsa_key(world: &World) -> Vec<u8> {
     let path = world.folder.path().join("other.pem");
     let mut openssl = Command::new("openssl");
