@@ -1,8 +1,11 @@
+use std::collections::HashMap;
 use std::io::{BufRead as _, Write as _};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use protocol::control::{FromChild, PlantStatus, Role, ToChild};
-use tokio::sync::watch;
+use protocol::control::{Answer, FromChild, PlantStatus, Question, Role, ToChild};
+use tokio::sync::{oneshot, watch};
 
 /// Set by the supervisor in the environment of its children: their standard input and output belong to it.
 pub const SUPERVISED: &str = "PLANTLINK_SUPERVISED";
@@ -12,8 +15,19 @@ pub struct Control {
     supervised: bool,
     output: Mutex<std::io::Stdout>,
     status: watch::Receiver<Option<Box<PlantStatus>>>,
+    asked: Arc<Asked>,
     stop: watch::Sender<bool>,
 }
+
+/// Questions that the supervisor has not answered yet.
+#[derive(Default)]
+struct Asked {
+    last: AtomicU64,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+}
+
+/// Verifying a large package is what takes longest.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
 impl Control {
     /// Listens to signals and, if there is a supervisor, to standard input. Inside a runtime.
@@ -21,16 +35,17 @@ impl Control {
         let supervised = std::env::var_os(SUPERVISED).is_some();
         let (status_sender, status) = watch::channel(None);
         let (stop, _) = watch::channel(false);
+        let asked = Arc::new(Asked::default());
         if supervised {
-            let stop = stop.clone();
+            let (stop, asked) = (stop.clone(), asked.clone());
             std::thread::spawn(move || {
-                listen(&status_sender);
+                listen(&status_sender, &asked);
                 tracing::info!("standard input has closed; stopping");
                 stop.send_replace(true);
             });
         }
         tokio::spawn(stop_at_signal(stop.clone()));
-        Self { supervised, output: Mutex::new(std::io::stdout()), status, stop }
+        Self { supervised, output: Mutex::new(std::io::stdout()), status, asked, stop }
     }
 
     /// Says where something listens: to the supervisor as a line of its own, to people in the log.
@@ -50,9 +65,27 @@ impl Control {
         }
         let mut line = serde_json::to_vec(line).expect("control lines serialise");
         line.push(b'\n');
-        let mut output = self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         // A supervisor that is gone is noticed at standard input.
         let _ = output.write_all(&line).and_then(|()| output.flush());
+    }
+
+    pub fn is_supervised(&self) -> bool {
+        self.supervised
+    }
+
+    /// Asks the supervisor; `None` without one, or if it does not answer in time.
+    pub async fn ask(&self, question: Question) -> Option<Answer> {
+        if !self.supervised {
+            return None;
+        }
+        let request = self.asked.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, answer) = oneshot::channel();
+        self.asked.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(request, sender);
+        self.say(&FromChild::Ask { request, question });
+        let answered = tokio::time::timeout(ANSWER_WITHIN, answer).await;
+        self.asked.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
+        answered.ok()?.ok()
     }
 
     /// What the supervisor last said of the whole plant PC; `None` without one.
@@ -83,12 +116,19 @@ impl Control {
 }
 
 /// Until standard input closes. Lines of a newer supervisor that are not understood are passed over.
-fn listen(status: &watch::Sender<Option<Box<PlantStatus>>>) {
+fn listen(status: &watch::Sender<Option<Box<PlantStatus>>>, asked: &Asked) {
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { return };
         match serde_json::from_str(&line) {
             Ok(ToChild::Status(new)) => {
                 status.send_replace(Some(new));
+            }
+            Ok(ToChild::Answer { request, answer }) => {
+                let waiting = asked.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
+                if let Some(waiting) = waiting {
+                    // Whoever asked may have given up.
+                    let _ = waiting.send(answer);
+                }
             }
             Err(error) => tracing::debug!(%error, "a line from the supervisor was not understood"),
         }

@@ -20,6 +20,54 @@ pub enum FromChild {
     Collected(Collected),
     /// When HQ last pulled, and how the agent sees the store; when it changes.
     Exported(Exported),
+    /// Something that only the supervisor may decide; answered by [`ToChild::Answer`] with the same number.
+    Ask { request: u64, question: Question },
+    /// From the supervisor to the launcher, about once a second: it lives, and these are the versions that its children
+    /// report; `None` for one that is not ready.
+    Pulse { versions: BTreeMap<String, Option<String>> },
+}
+
+/// What the portal and the agent may not do themselves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// Is this the operator's PIN?
+    Pin { pin: Secret, caller: Caller },
+    /// Apply the waiting package, if it is the one that was shown.
+    Approve { pin: Secret, caller: Caller, manifest_sha256: String },
+    /// The operator has read of this package and wants it later.
+    Postpone { manifest_sha256: String },
+    /// A package has been received and verified, as this file in `pending_update/incoming/`.
+    TakeIn { file: String },
+}
+
+/// Failures of people at the PC itself and of those elsewhere are counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Caller {
+    Local,
+    Remote,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Done,
+    WrongPin { tries_left: u32 },
+    LockedOut { seconds: u64 },
+    /// `status` is a stable word, `text` is for people.
+    Refused { status: String, reason: Option<String>, text: String },
+}
+
+/// A text that must not get into a log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Secret")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +84,7 @@ pub enum Role {
 #[serde(rename_all = "snake_case")]
 pub enum ToChild {
     Status(Box<PlantStatus>),
+    Answer { request: u64, answer: Answer },
 }
 
 /// The plant PC at one moment, as `watchdog status --json` prints it and as agent and portal are told.
@@ -55,6 +104,97 @@ pub struct PlantStatus {
     /// What is wrong, for people; empty when nothing is.
     pub problems: Vec<String>,
     pub started_at: Option<Timestamp>,
+    #[serde(default)]
+    pub update: UpdateStatus,
+}
+
+/// Where updates stand.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    pub pending: Option<PendingUpdate>,
+    /// Steps of the attempt that is under way, or of the last one.
+    pub progress: Vec<ProgressStep>,
+    /// Attempts, the newest first.
+    pub history: Vec<Attempted>,
+}
+
+/// `pending_update/meta.json`: the package that waits for the operator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PendingUpdate {
+    pub version: String,
+    pub notes: String,
+    /// The package beside it.
+    pub package: String,
+    pub manifest_sha256: String,
+    pub package_bytes: u64,
+    pub created: Timestamp,
+    pub received_at: Timestamp,
+    pub expires: Option<Timestamp>,
+    /// Ids of the keys that signed it.
+    pub signers: Vec<String>,
+    /// Whether it names the versions that it may be put on.
+    pub bound: bool,
+    pub changes: Changes,
+    pub migrations: Vec<String>,
+    pub state: PendingState,
+    /// Why it failed, for people.
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PendingState {
+    /// For the operator to read.
+    Waiting,
+    /// Read, and put off.
+    Postponed,
+    /// Approved, and under way.
+    Applying,
+    /// Tried, and taken back; may be approved again.
+    Failed,
+}
+
+impl PendingState {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Postponed => "postponed",
+            Self::Applying => "applying",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Paths that a package adds to, changes in and removes from the running version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    pub added: Vec<String>,
+    pub changed: Vec<String>,
+    pub removed: Vec<String>,
+}
+
+/// One step of an update, as `GET /api/update/progress` tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressStep {
+    /// `verify`, `backup`, `patch`, `version`, `migrate`, `restart`, `confirm`, `done`; or `failed`.
+    pub step: String,
+    pub pct: u8,
+    pub msg: String,
+}
+
+/// A line of `agent/update_log.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempted {
+    pub time: Timestamp,
+    pub from_version: String,
+    pub to_version: String,
+    /// `ok` or `failed`.
+    pub status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Counts attempts on this plant PC.
+    #[serde(default)]
+    pub attempt: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,6 +258,9 @@ pub struct Collected {
     pub oldest_spooled_time: Option<Timestamp>,
     /// Why the store takes nothing at present.
     pub store_error: Option<String>,
+    /// It is told to store nothing while an update is under way, and does not.
+    #[serde(default)]
+    pub holding: bool,
     pub sources: BTreeMap<String, SourceStatus>,
     /// Readings dropped for want of room, by reason.
     pub dropped: BTreeMap<String, u64>,
