@@ -89,6 +89,19 @@ impl PrivateKey {
         PublicKey::new(self.0.to_public_key())
     }
 
+    /// The raw signature over `message`, always the same one: the salt follows from key and message instead of chance,
+    /// as in RFC 6979. So the same inputs give the same package.
+    pub fn sign_reproducibly(&self, message: &[u8]) -> Vec<u8> {
+        let key = self.0.to_pkcs8_der().expect("a valid key can be encoded");
+        let mut seed = Sha256::new();
+        seed.update(b"plantlink-salt-v1\0");
+        seed.update(Sha256::digest(key.as_bytes()));
+        seed.update(message);
+        BlindedSigningKey::<Sha256>::new_with_salt_len(self.0.clone(), SALT_BYTES)
+            .sign_with_rng(&mut Derived { seed: seed.finalize().into(), counter: 0 }, message)
+            .to_vec()
+    }
+
     /// The raw signature over `message`.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         BlindedSigningKey::<Sha256>::new_with_salt_len(self.0.clone(), SALT_BYTES)
@@ -96,6 +109,41 @@ impl PrivateKey {
             .to_vec()
     }
 }
+
+/// Bytes that nobody without the seed can tell from chance: SHA-256 in counter mode.
+struct Derived {
+    seed: [u8; 32],
+    counter: u64,
+}
+
+impl rsa::rand_core::RngCore for Derived {
+    fn next_u32(&mut self) -> u32 {
+        let mut bytes = [0; 4];
+        self.fill_bytes(&mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill_bytes(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        for piece in bytes.chunks_mut(32) {
+            self.counter += 1;
+            let block = Sha256::new().chain_update(self.seed).chain_update(self.counter.to_le_bytes()).finalize();
+            piece.copy_from_slice(&block[..piece.len()]);
+        }
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rsa::rand_core::Error> {
+        self.fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+impl rsa::rand_core::CryptoRng for Derived {}
 
 impl PublicKey {
     fn new(key: RsaPublicKey) -> Self {

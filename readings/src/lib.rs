@@ -7,6 +7,7 @@
 mod cursor;
 mod error;
 mod line;
+pub mod migrate;
 mod migrations;
 mod postgres_store;
 mod postgres_url;
@@ -14,7 +15,7 @@ mod reading;
 mod sqlite_store;
 mod store;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use cursor::Cursor;
 pub use error::StoreError;
@@ -29,12 +30,35 @@ pub use store::{Appended, Batch, EpochStart, Head, Row, Span, Store};
 /// # Errors
 /// [`StoreError`], in words that name the database but never its password.
 pub fn open(url: &str, root: &Path) -> Result<Box<dyn Store>, StoreError> {
+    open_as(url, root, None)
+}
+
+/// [`open`]s a database that an update has brought to `schema` ([`migrate::Migrated::schema`]).
+///
+/// # Errors
+/// [`StoreError`], of them [`StoreError::Schema`] for a database of any other schema.
+pub fn open_as(url: &str, root: &Path, schema: Option<&str>) -> Result<Box<dyn Store>, StoreError> {
+    match place(url, root)? {
+        Place::Sqlite(path) => Ok(Box::new(sqlite_store::SqliteStore::open(&path, schema)?)),
+        Place::Postgres => Ok(Box::new(postgres_store::PostgresStore::open(url, schema)?)),
+    }
+}
+
+/// Which kind of database a URL names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Sqlite(PathBuf),
+    Postgres,
+}
+
+/// # Errors
+/// [`StoreError::Configuration`] for a URL that is neither.
+pub fn place(url: &str, root: &Path) -> Result<Place, StoreError> {
     if let Some(path) = url.strip_prefix("sqlite:") {
-        let path = root.join(path.strip_prefix("//").unwrap_or(path));
-        return Ok(Box::new(sqlite_store::SqliteStore::open(&path)?));
+        return Ok(Place::Sqlite(root.join(path.strip_prefix("//").unwrap_or(path))));
     }
     if postgres_url::is_postgres(url) {
-        return Ok(Box::new(postgres_store::PostgresStore::open(url)?));
+        return Ok(Place::Postgres);
     }
     let scheme = url.split(':').next().unwrap_or_default();
     Err(StoreError::Configuration(format!(

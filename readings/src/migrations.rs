@@ -7,25 +7,36 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::StoreError;
 
-pub struct Migration {
+/// A migration that this program was built with.
+pub struct BuiltIn {
     pub name: &'static str,
     pub sql: &'static str,
 }
 
-pub const SQLITE: &[Migration] =
-    &[Migration { name: "0001_readings.sql", sql: include_str!("../migrations/0001_readings.sqlite.sql") }];
-pub const POSTGRES: &[Migration] =
-    &[Migration { name: "0001_readings.sql", sql: include_str!("../migrations/0001_readings.postgres.sql") }];
+/// Names and hashes of what a database says has been applied to it.
+pub type Applied = BTreeMap<String, String>;
 
-impl Migration {
+pub const SQLITE: &[BuiltIn] =
+    &[BuiltIn { name: "0001_readings.sql", sql: include_str!("../migrations/0001_readings.sqlite.sql") }];
+pub const POSTGRES: &[BuiltIn] =
+    &[BuiltIn { name: "0001_readings.sql", sql: include_str!("../migrations/0001_readings.postgres.sql") }];
+
+impl BuiltIn {
     pub fn sha256(&self) -> String {
         protocol::signing::hex(&Sha256::digest(self.sql.as_bytes()))
     }
 }
 
-/// Every migration that this program was built with has to be there, unedited.
-pub fn check(known: &[Migration], applied: &BTreeMap<String, String>) -> Result<(), StoreError> {
-    for migration in known {
+/// What an update leaves in the boot record of the schema that it made: SHA-256 of the sorted lines `name\0sha256\n`, hex.
+pub fn schema_of(applied: &Applied) -> String {
+    let lines: String = applied.iter().map(|(name, sha256)| format!("{name}\0{sha256}\n")).collect();
+    protocol::signing::hex(&Sha256::digest(lines.as_bytes()))
+}
+
+/// Every migration that this program was built with has to be there, unedited; beyond these only what an update has
+/// applied and put down as `expected`.
+pub fn check(built_in: &[BuiltIn], applied: &Applied, expected: Option<&str>) -> Result<(), StoreError> {
+    for migration in built_in {
         match applied.get(migration.name) {
             None => {
                 return Err(StoreError::Schema(format!(
@@ -42,5 +53,16 @@ pub fn check(known: &[Migration], applied: &BTreeMap<String, String>) -> Result<
             Some(_) => {}
         }
     }
-    Ok(())
+    let is_expected = match expected {
+        Some(expected) => schema_of(applied) == expected,
+        None => applied.len() == built_in.len(),
+    };
+    if is_expected {
+        return Ok(());
+    }
+    let strange: Vec<&str> = applied.keys().map(String::as_str).collect();
+    Err(StoreError::Schema(format!(
+        "it has had the migrations {}, which are not those of the version that runs here",
+        strange.join(", ")
+    )))
 }

@@ -1,6 +1,6 @@
 //! PostgreSQL. Readings go in and out by binary `COPY`; writers of different processes take turns at the row of `head`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{BufRead, Read as _, Write as _};
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use protocol::Timestamp;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::StoreError;
-use crate::migrations;
+use crate::migrations::{self, Applied};
 use crate::postgres_url;
 use crate::reading::{Quality, Reading};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, signed, unsigned};
@@ -37,18 +37,10 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    pub fn open(url: &str) -> Result<Self, StoreError> {
-        let target = postgres_url::parse(url)?;
-        let mut client = target.config.connect(MakeRustlsConnect::new(target.tls)).map_err(|error| {
-            let shown = postgres_url::shown(url);
-            match StoreError::from(error) {
-                StoreError::Unreachable(text) => StoreError::Unreachable(format!("{shown}: {text}")),
-                StoreError::Configuration(text) => StoreError::Configuration(format!("{shown}: {text}")),
-                other => other,
-            }
-        })?;
+    pub fn open(url: &str, schema: Option<&str>) -> Result<Self, StoreError> {
+        let mut client = connect(url)?;
         client.batch_execute(SESSION)?;
-        lay_schema(&mut client)?;
+        lay_schema(&mut client, schema)?;
         Ok(Self { client, ids: HashMap::new(), names: HashMap::new(), names_cover: 0 })
     }
 
@@ -90,10 +82,22 @@ impl PostgresStore {
     }
 }
 
-fn lay_schema(client: &mut Client) -> Result<(), StoreError> {
+pub fn connect(url: &str) -> Result<Client, StoreError> {
+    let target = postgres_url::parse(url)?;
+    target.config.connect(MakeRustlsConnect::new(target.tls)).map_err(|error| {
+        let shown = postgres_url::shown(url);
+        match StoreError::from(error) {
+            StoreError::Unreachable(text) => StoreError::Unreachable(format!("{shown}: {text}")),
+            StoreError::Configuration(text) => StoreError::Configuration(format!("{shown}: {text}")),
+            other => other,
+        }
+    })
+}
+
+fn lay_schema(client: &mut Client, expected: Option<&str>) -> Result<(), StoreError> {
     let before = applied(client)?;
     if !before.is_empty() {
-        return migrations::check(migrations::POSTGRES, &before);
+        return migrations::check(migrations::POSTGRES, &before, expected);
     }
     let mut transaction = client.transaction()?;
     // Of two that start at once, the second finds the first one's work when its turn comes.
@@ -101,7 +105,8 @@ fn lay_schema(client: &mut Client) -> Result<(), StoreError> {
     if applied(&mut transaction)?.is_empty() {
         transaction.batch_execute(
             "CREATE TABLE schema_migrations (
-                 name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
+                 name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(),
+                 attempt text)",
         )?;
         for migration in migrations::POSTGRES {
             transaction.batch_execute(migration.sql)?;
@@ -116,13 +121,13 @@ fn lay_schema(client: &mut Client) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn applied(client: &mut impl GenericClient) -> Result<BTreeMap<String, String>, StoreError> {
+pub fn applied(client: &mut impl GenericClient) -> Result<Applied, StoreError> {
     // Not `to_regclass`: inside a transaction it may still answer from before the lock was waited for.
     let query =
         "SELECT EXISTS (SELECT FROM pg_tables WHERE tablename = 'schema_migrations' AND schemaname = current_schema())";
     let there: bool = client.query_one(query, &[])?.get(0);
     if !there {
-        return Ok(BTreeMap::new());
+        return Ok(Applied::new());
     }
     let rows = client.query("SELECT name, sha256 FROM schema_migrations", &[])?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())

@@ -1,7 +1,7 @@
 //! SQLite: the embedded default. Writers take turns by SQLite's own lock; `synchronous = FULL` makes a commit durable
 //! before anybody sees it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use crate::error::StoreError;
-use crate::migrations;
+use crate::migrations::{self, Applied};
 use crate::reading::{Quality, Reading};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, signed, unsigned};
 
@@ -28,7 +28,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, schema: Option<&str>) -> Result<Self, StoreError> {
         let named = |error: rusqlite::Error| match StoreError::from(error) {
             StoreError::Configuration(text) => StoreError::Configuration(format!(
                 "could not open the SQLite database {}: {text}; check DATABASE_URL and who may write in its folder",
@@ -41,7 +41,7 @@ impl SqliteStore {
         connection.busy_timeout(BUSY).map_err(named)?;
         switch_to_wal(&connection).map_err(named)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(named)?;
-        lay_schema(&mut connection).map_err(|error| match error {
+        lay_schema(&mut connection, schema).map_err(|error| match error {
             StoreError::Disk(text) => StoreError::Disk(format!("{}: {text}", path.display())),
             other => other,
         })?;
@@ -103,33 +103,35 @@ fn switch_to_wal(connection: &Connection) -> Result<(), rusqlite::Error> {
     }
 }
 
-fn lay_schema(connection: &mut Connection) -> Result<(), StoreError> {
-    let applied = |connection: &Connection| -> Result<BTreeMap<String, String>, rusqlite::Error> {
-        let there: bool = connection.query_row(
-            "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations'",
-            [],
-            |row| row.get(0),
-        )?;
-        if !there {
-            return Ok(BTreeMap::new());
-        }
-        let mut statement = connection.prepare("SELECT name, sha256 FROM schema_migrations")?;
-        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-    };
+pub fn applied(connection: &Connection) -> Result<Applied, rusqlite::Error> {
+    let there: bool = connection.query_row(
+        "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations'",
+        [],
+        |row| row.get(0),
+    )?;
+    if !there {
+        return Ok(Applied::new());
+    }
+    let mut statement = connection.prepare("SELECT name, sha256 FROM schema_migrations")?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+fn lay_schema(connection: &mut Connection, expected: Option<&str>) -> Result<(), StoreError> {
     let before = applied(connection)?;
     if !before.is_empty() {
-        return migrations::check(migrations::SQLITE, &before);
+        return migrations::check(migrations::SQLITE, &before, expected);
     }
     // Of two that start at once, the second finds the first one's work when its turn comes.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if applied(&transaction)?.is_empty() {
         transaction.execute_batch(
-            "CREATE TABLE schema_migrations (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, applied_at INTEGER NOT NULL)",
+            "CREATE TABLE schema_migrations (
+                 name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, applied_at INTEGER NOT NULL, attempt TEXT)",
         )?;
         for migration in migrations::SQLITE {
             transaction.execute_batch(migration.sql)?;
             transaction.execute(
-                "INSERT INTO schema_migrations VALUES (?1, ?2, ?3)",
+                "INSERT INTO schema_migrations (name, sha256, applied_at) VALUES (?1, ?2, ?3)",
                 params![migration.name, migration.sha256(), Timestamp::now().as_micros()],
             )?;
         }

@@ -1,0 +1,155 @@
+use postgres::{Client, GenericClient, Transaction};
+
+use super::{Bearings, EPOCHS, LAST_SEQ, Migrated, Migration, POSITIONS, READINGS, new_ones};
+use crate::error::StoreError;
+use crate::migrations::{Applied, schema_of};
+use crate::postgres_store;
+
+/// Held by whoever changes the schema, until his transaction is over for good; the number only has to be always the same.
+const MIGRATION_LOCK: i64 = 0x706c_616e_746c_6d67;
+/// A migration may take long; a lock that it cannot get shortly would only stop everybody else.
+const SESSION: &str = "SET synchronous_commit = on; SET lock_timeout = '10s'; SET statement_timeout = '1h';
+     SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning; SET timezone = 'UTC'";
+/// `EXECUTE` refuses `COMMIT`, `ROLLBACK` and `SAVEPOINT`, so a text cannot leave its transaction.
+const RUN: &str = "DO $$ BEGIN EXECUTE current_setting('plantlink.migration'); END $$";
+/// Everything by which two schemas differ, as text.
+const SHAPE: &str = "
+    SELECT coalesce(md5(string_agg(line, E'\\n' ORDER BY line)), '') FROM (
+        SELECT concat_ws(' ', 'column', table_name, column_name, data_type, udt_name, is_nullable, column_default,
+                         character_maximum_length, numeric_precision, is_identity) AS line
+          FROM information_schema.columns WHERE table_schema = current_schema()
+        UNION ALL SELECT concat_ws(' ', 'table', relkind, relname, reloptions::text) FROM pg_class
+          WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'v', 'm', 'S', 'p')
+        UNION ALL SELECT concat_ws(' ', 'index', indexdef) FROM pg_indexes WHERE schemaname = current_schema()
+        UNION ALL SELECT concat_ws(' ', 'constraint', conrelid::regclass, conname, pg_get_constraintdef(oid))
+          FROM pg_constraint WHERE connamespace = current_schema()::regnamespace
+        UNION ALL SELECT concat_ws(' ', 'function', proname, pg_get_function_identity_arguments(oid), prosrc)
+          FROM pg_proc WHERE pronamespace = current_schema()::regnamespace
+        UNION ALL SELECT concat_ws(' ', 'trigger', tgrelid::regclass, pg_get_triggerdef(oid)) FROM pg_trigger
+          WHERE NOT tgisinternal
+        UNION ALL SELECT concat_ws(' ', 'view', viewname, definition) FROM pg_views WHERE schemaname = current_schema()
+    ) AS lines";
+
+/// What has been applied to the database.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn applied(url: &str) -> Result<Applied, StoreError> {
+    postgres_store::applied(&mut open(url)?)
+}
+
+/// Up, and down again, in a transaction that is rolled back: whether `down` is a way back is known before `up` is run.
+///
+/// # Errors
+/// [`StoreError`]; the database is as it was in any case.
+pub fn rehearse(url: &str, migrations: &[Migration]) -> Result<(), StoreError> {
+    let mut client = open(url)?;
+    let mut transaction = begin(&mut client)?;
+    let applied = postgres_store::applied(&mut transaction)?;
+    let new = new_ones(migrations, &applied)?;
+    let (before, shape) = (bearings(&mut transaction)?, shape(&mut transaction)?);
+    for migration in &new {
+        run(&mut transaction, &migration.name, &migration.up)?;
+    }
+    before.check_unchanged(&bearings(&mut transaction)?)?;
+    for migration in new.iter().rev() {
+        run(&mut transaction, &format!("{} (down)", migration.name), migration.down.as_deref().unwrap_or_default())?;
+    }
+    before.check_unchanged(&bearings(&mut transaction)?)?;
+    if self::shape(&mut transaction)? != shape {
+        return Err(StoreError::Refused("the down migrations do not take back what the migrations do".into()));
+    }
+    Ok(transaction.rollback()?)
+}
+
+/// Migrates in one transaction, whose rows name the attempt.
+///
+/// # Errors
+/// [`StoreError`]; of an unreachable database it is not known what became of it, and [`down`] finds out.
+pub fn up(url: &str, migrations: &[Migration], attempt: &str) -> Result<Migrated, StoreError> {
+    let mut client = open(url)?;
+    let mut transaction = begin(&mut client)?;
+    let mut applied = postgres_store::applied(&mut transaction)?;
+    let before = bearings(&mut transaction)?;
+    let mut names = Vec::new();
+    for migration in new_ones(migrations, &applied.clone())? {
+        run(&mut transaction, &migration.name, &migration.up)?;
+        transaction.execute(
+            "INSERT INTO schema_migrations (name, sha256, attempt) VALUES ($1, $2, $3)",
+            &[&migration.name, &migration.sha256(), &attempt],
+        )?;
+        applied.insert(migration.name.clone(), migration.sha256());
+        names.push(migration.name.clone());
+    }
+    before.check_unchanged(&bearings(&mut transaction)?)?;
+    if postgres_store::applied(&mut transaction)? != applied {
+        return Err(StoreError::Refused("a migration changes schema_migrations".into()));
+    }
+    transaction.commit()?;
+    Ok(Migrated { schema: schema_of(&applied), applied: names })
+}
+
+/// Takes back what this attempt has applied, if it has, and returns the names.
+///
+/// Waits for a backend that may still be committing it: that one holds the lock.
+///
+/// # Errors
+/// [`StoreError`]; then it has to be asked again.
+pub fn down(url: &str, migrations: &[Migration], attempt: &str) -> Result<Vec<String>, StoreError> {
+    let mut client = open(url)?;
+    let mut transaction = begin(&mut client)?;
+    let rows = transaction
+        .query("SELECT name FROM schema_migrations WHERE attempt = $1 ORDER BY name DESC", &[&attempt])?;
+    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    for name in &names {
+        let down = migrations.iter().find(|migration| migration.name == *name).and_then(|found| found.down.as_deref());
+        let down = down.ok_or_else(|| StoreError::Schema(format!("there is no way back from migration {name}")))?;
+        run(&mut transaction, &format!("{name} (down)"), down)?;
+        transaction.execute("DELETE FROM schema_migrations WHERE name = $1", &[name])?;
+    }
+    transaction.commit()?;
+    Ok(names)
+}
+
+fn open(url: &str) -> Result<Client, StoreError> {
+    let mut client = postgres_store::connect(url)?;
+    client.batch_execute(SESSION)?;
+    Ok(client)
+}
+
+fn begin(client: &mut Client) -> Result<Transaction<'_>, StoreError> {
+    let mut transaction = client.transaction()?;
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK])?;
+    Ok(transaction)
+}
+
+fn run(transaction: &mut Transaction<'_>, name: &str, text: &str) -> Result<(), StoreError> {
+    transaction.execute("SELECT set_config('plantlink.migration', $1, true)", &[&text])?;
+    // An empty text is no mistake: a migration that only inserts may have nothing to take back.
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    transaction.batch_execute(RUN).map_err(|error| match StoreError::from(error) {
+        StoreError::Unreachable(text) => StoreError::Unreachable(text),
+        StoreError::Disk(text) => StoreError::Disk(text),
+        other => StoreError::Refused(format!("migration {name}: {other}")),
+    })
+}
+
+fn shape(client: &mut impl GenericClient) -> Result<String, StoreError> {
+    Ok(client.query_one(SHAPE, &[])?.get(0))
+}
+
+fn bearings(client: &mut impl GenericClient) -> Result<Bearings, StoreError> {
+    let mut pairs = |query: &str| -> Result<Vec<(String, i64)>, StoreError> {
+        Ok(client.query(query, &[])?.iter().map(|row| (row.get(0), row.get(1))).collect())
+    };
+    let (epochs, positions) = (pairs(EPOCHS)?, pairs(POSITIONS)?);
+    let readings = client.query_one(READINGS, &[])?;
+    Ok(Bearings {
+        last_seq: client.query_one(LAST_SEQ, &[])?.get(0),
+        epochs,
+        positions,
+        readings: (readings.get(0), readings.get(1)),
+    })
+}

@@ -1,0 +1,135 @@
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use protocol::Timestamp;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+
+use super::{Bearings, EPOCHS, LAST_SEQ, Migrated, Migration, POSITIONS, READINGS, new_ones};
+use crate::error::StoreError;
+use crate::migrations::{Applied, schema_of};
+use crate::sqlite_store;
+
+/// Readers hold the write-ahead log only for a statement; writers have been told to hold still.
+const BUSY: Duration = Duration::from_secs(20);
+/// What SQLite lays beside a database. A stale one beside a new file of the same name would be taken for its own.
+const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
+
+/// What has been applied to the database at `path`; nothing if there is no such file yet.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn applied(path: &Path) -> Result<Applied, StoreError> {
+    if !path.exists() {
+        return Ok(Applied::new());
+    }
+    Ok(sqlite_store::applied(&open(path)?)?)
+}
+
+/// Copies a database that nobody writes to `to`, a name that was never used, durably.
+///
+/// # Errors
+/// If somebody writes after all, the name is taken, or the disk fails.
+pub fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+    for taken in COMPANIONS.iter().map(|ending| companion(to, ending)).chain([to.to_owned()]) {
+        if taken.exists() {
+            return Err(StoreError::Disk(format!("{} is in the way", taken.display())));
+        }
+    }
+    let disk = |error: std::io::Error| StoreError::Disk(format!("{}: {error}", to.display()));
+    let mut source = open(from)?;
+    // The log's content goes into the file proper, and the lock keeps it so: from here on the file is the database.
+    let busy: i64 = source.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    let lock = source.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let log_bytes = fs::metadata(companion(from, "-wal")).map_or(0, |metadata| metadata.len());
+    if busy != 0 || log_bytes != 0 {
+        return Err(StoreError::Unreachable(format!("{} is being written", from.display())));
+    }
+    fs::copy(from, to).map_err(disk)?;
+    File::open(to).and_then(|file| file.sync_all()).map_err(disk)?;
+    drop(lock);
+    Ok(())
+}
+
+/// Migrates the database at `path`, a copy, in one transaction. What was applied before is passed over.
+///
+/// # Errors
+/// [`StoreError`]; then the copy is good for nothing.
+pub fn migrate(path: &Path, migrations: &[Migration], attempt: &str) -> Result<Migrated, StoreError> {
+    let mut connection = open(path)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // Not the library's guard: the authorizer wants the connection itself. An early return closes it, which rolls back.
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let mut applied = sqlite_store::applied(&connection)?;
+    let before = bearings(&connection)?;
+    let mut names = Vec::new();
+    for migration in new_ones(migrations, &applied.clone())? {
+        run(&mut connection, migration)?;
+        connection.execute(
+            "INSERT INTO schema_migrations (name, sha256, applied_at, attempt) VALUES (?1, ?2, ?3, ?4)",
+            params![migration.name, migration.sha256(), Timestamp::now().as_micros(), attempt],
+        )?;
+        applied.insert(migration.name.clone(), migration.sha256());
+        names.push(migration.name.clone());
+    }
+    before.check_unchanged(&bearings(&connection)?)?;
+    // Also what the migration itself has written there.
+    if sqlite_store::applied(&connection)? != applied {
+        return Err(StoreError::Refused("a migration changes schema_migrations".into()));
+    }
+    connection.execute_batch("COMMIT")?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(Migrated { schema: schema_of(&applied), applied: names })
+}
+
+fn run(connection: &mut Connection, migration: &Migration) -> Result<(), StoreError> {
+    connection.authorizer(Some(authorize))?;
+    let outcome = connection.execute_batch(&migration.up);
+    connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
+    outcome.map_err(|error| StoreError::Refused(format!("migration {}: {error}", migration.name)))
+}
+
+/// Nothing that ends the transaction, reaches another file, loads code or changes how the database works.
+fn authorize(context: AuthContext<'_>) -> Authorization {
+    match context.action {
+        AuthAction::Transaction { .. }
+        | AuthAction::Savepoint { .. }
+        | AuthAction::Attach { .. }
+        | AuthAction::Detach { .. }
+        | AuthAction::Pragma { .. }
+        | AuthAction::CreateVtable { .. }
+        | AuthAction::DropVtable { .. } => Authorization::Deny,
+        AuthAction::Function { function_name } => match function_name.eq_ignore_ascii_case("load_extension") {
+            true => Authorization::Deny,
+            false => Authorization::Allow,
+        },
+        _ => Authorization::Allow,
+    }
+}
+
+fn bearings(connection: &Connection) -> Result<Bearings, rusqlite::Error> {
+    let pairs = |query: &str| -> Result<Vec<(String, i64)>, rusqlite::Error> {
+        connection.prepare(query)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    Ok(Bearings {
+        last_seq: connection.query_row(LAST_SEQ, [], |row| row.get(0))?,
+        epochs: pairs(EPOCHS)?,
+        positions: pairs(POSITIONS)?,
+        readings: connection.query_row(READINGS, [], |row| Ok((row.get(0)?, row.get(1)?)))?,
+    })
+}
+
+fn open(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+fn companion(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}

@@ -1,0 +1,93 @@
+use std::fmt;
+
+/// Why a package is refused: a stable code for machines, and what and where for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: Code,
+    pub detail: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({})", self.detail, self.code.word())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// A code without its word does not compile.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// In the order in which a package is judged.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            /// As it stands in `{"reason": …}`; never changed once it is out.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Above `UPDATE_MAX_BYTES` or the format's own bound.
+    TooLarge = "too_large",
+    TooManyEntries = "too_many_entries",
+    UnpackedTooLarge = "unpacked_too_large",
+    /// Unpacks to far more than is packed.
+    Bomb = "compression_bomb",
+    NotAZip = "not_a_zip",
+    /// Local and central header of an entry tell different stories.
+    HeadersDisagree = "headers_disagree",
+    DuplicateEntry = "duplicate_entry",
+    OverlappingEntries = "overlapping_entries",
+    /// Something before the first entry, between entries, or behind the last.
+    ForeignBytes = "foreign_bytes",
+    Compression = "unsupported_compression",
+    Encrypted = "encrypted_entry",
+    NameTooLong = "name_too_long",
+    BadName = "bad_name",
+    /// Two names that some platform takes for one.
+    NameCollision = "name_collision",
+    /// A symlink, a device, a folder.
+    SpecialFile = "special_file",
+    MissingPart = "missing_part",
+    InvalidSignature = "invalid_sig",
+    NotEnoughSignatures = "not_enough_signatures",
+    BadManifest = "bad_manifest",
+    NewerFormat = "newer_format",
+    WrongProduct = "wrong_product",
+    WrongPlatform = "wrong_platform",
+    /// Not the version that its sender announced.
+    VersionMismatch = "version_mismatch",
+    SameVersion = "same_version",
+    OlderVersion = "older_version",
+    MinVersion = "min_version",
+    WrongBase = "wrong_base",
+    Unbound = "unbound",
+    Expired = "expired",
+    KeysVersion = "keys_version",
+    MissingFile = "missing_file",
+    WrongSize = "wrong_size",
+    WrongHash = "wrong_hash",
+    UnlistedFile = "unlisted_file",
+    ProtectedName = "protected_name",
+    BadMigration = "bad_migration",
+    NoDown = "no_down",
+    /// A migration of a known name with other content.
+    EditedMigration = "edited_migration",
+    /// What comes out is not what the publisher signed.
+    WrongResult = "wrong_result",
+    /// What comes out lacks one of the programs.
+    IncompleteVersion = "incomplete_version",
+    /// The package could not be read from disk.
+    Unreadable = "unreadable",
+}

@@ -1,0 +1,298 @@
+//! Is this package one that may be put on this plant PC? Judged in a fixed order, each refusal with its own code:
+//!
+//! 1. limits; 2. the archive's structure; 3. its names ([`Archive::open`]);
+//! 4. the signature over the raw manifest, before any of it is parsed, by enough distinct keys;
+//! 5. the manifest, strictly, and what it says against what runs here;
+//! 6. every listed file is there with its size and hash, and nothing is there unlisted;
+//! 7. none of the names that no package replaces (part of the manifest's own rules, so judged with 5 as well);
+//! 8. with PostgreSQL, a way back for every migration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use protocol::Timestamp;
+use protocol::signing::{PublicKey, hex};
+use readings::migrate::Migration;
+use semver::Version;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::archive::{Archive, UnpackError};
+use super::limits::Limits;
+use super::manifest::{Kind, Manifest, PRODUCT, Platform};
+use super::migrations::{self, Dialect, Texts};
+use super::refusal::{Code, Refusal};
+use super::{FILES, MANIFEST, MIGRATIONS, MORE_SIGNATURES, SIGNATURE};
+
+/// Whose signatures count, and how many there have to be.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    pub keys: Vec<PublicKey>,
+    pub required: usize,
+}
+
+/// What a package is judged against.
+#[derive(Clone, Debug)]
+pub struct Situation {
+    pub running: Version,
+    /// Name of the version directory that runs.
+    pub running_id: String,
+    /// The highest version ever committed here.
+    pub floor: Version,
+    /// The version that waits for the operator.
+    pub waiting: Option<Version>,
+    pub platform: String,
+    /// By trusted time.
+    pub now: Timestamp,
+    pub allow_unbound: bool,
+    pub dialect: Dialect,
+}
+
+/// A package that has passed [`verify`]; nothing else makes one.
+pub struct VerifiedPackage {
+    archive: Archive,
+    manifest: Manifest,
+    manifest_sha256: String,
+    signature: Vec<u8>,
+    signers: Vec<String>,
+    migrations: Texts,
+}
+
+/// Judges a package; without a situation only what holds anywhere.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn verify(
+    file: File,
+    trust: &Trust,
+    limits: &Limits,
+    situation: Option<&Situation>,
+) -> Result<VerifiedPackage, Refusal> {
+    let mut archive = Archive::open(file, limits)?;
+    let raw = archive.read(MANIFEST, limits.manifest_bytes)?;
+    let signature = archive.read(SIGNATURE, limits.signature_bytes)?;
+    let signers = check_signatures(&mut archive, &raw, &signature, trust, limits)?;
+    let manifest = Manifest::parse(&raw)?;
+    if manifest.product != PRODUCT {
+        return Err(Refusal::new(Code::WrongProduct, format!("the package is of {:?}, not of {PRODUCT}", manifest.product)));
+    }
+    if !Platform::ALL.contains(&manifest.platform.as_str()) {
+        return Err(Refusal::new(Code::WrongPlatform, format!("there is no platform {:?}", manifest.platform)));
+    }
+    if let Some(situation) = situation {
+        judge(&manifest, situation)?;
+    }
+    let migrations = check_contents(&mut archive, &manifest, limits)?;
+    if situation.is_some_and(|situation| situation.dialect == Dialect::Postgres) {
+        migrations::check_downs(manifest.migrations.iter().map(|migration| migration.name.as_str()))?;
+    }
+    let manifest_sha256 = hex(&Sha256::digest(&raw));
+    Ok(VerifiedPackage { archive, manifest, manifest_sha256, signature, signers, migrations })
+}
+
+/// `manifest.sigs.json`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FurtherSignature {
+    key_id: String,
+    signature: String,
+}
+
+/// Ids of the trusted keys that signed.
+fn check_signatures(
+    archive: &mut Archive,
+    raw: &[u8],
+    signature: &[u8],
+    trust: &Trust,
+    limits: &Limits,
+) -> Result<Vec<String>, Refusal> {
+    let mut signers = BTreeSet::new();
+    let first = trust.keys.iter().find(|key| key.verifies(raw, signature));
+    let first = first.ok_or_else(|| Refusal::new(Code::InvalidSignature, "no trusted key has signed this package"))?;
+    signers.insert(first.id().to_owned());
+    if archive.entries().iter().any(|entry| entry.name == MORE_SIGNATURES) {
+        let bad = |what: &dyn std::fmt::Display| Refusal::new(Code::BadManifest, format!("{MORE_SIGNATURES}: {what}"));
+        let more = archive.read(MORE_SIGNATURES, limits.signature_bytes)?;
+        let more: Vec<FurtherSignature> = serde_json::from_slice(&more).map_err(|error| bad(&error))?;
+        for FurtherSignature { key_id, signature } in more {
+            let signature = STANDARD.decode(signature).map_err(|error| bad(&error))?;
+            let key = trust.keys.iter().find(|key| key.id() == key_id);
+            if key.is_some_and(|key| key.verifies(raw, &signature)) {
+                signers.insert(key_id);
+            }
+        }
+    }
+    if signers.len() < trust.required {
+        let detail = format!("{} trusted keys have signed this package; {} are required", signers.len(), trust.required);
+        return Err(Refusal::new(Code::NotEnoughSignatures, detail));
+    }
+    Ok(signers.into_iter().collect())
+}
+
+/// What the manifest says against what runs here.
+fn judge(manifest: &Manifest, situation: &Situation) -> Result<(), Refusal> {
+    let refuse = |code, detail: String| Err(Refusal::new(code, detail));
+    let version = &manifest.version;
+    if manifest.platform != Platform::ANY && manifest.platform != situation.platform {
+        return refuse(Code::WrongPlatform, format!("the package is for {}, this is {}", manifest.platform, situation.platform));
+    }
+    judge_version(version, situation)?;
+    if let Some(least) = &manifest.min_version
+        && situation.running.cmp_precedence(least).is_lt()
+    {
+        return refuse(Code::MinVersion, format!("{version} is only for {least} and later; {} runs here", situation.running));
+    }
+    match &manifest.base {
+        Some(bases) if !bases.contains(&situation.running_id) => {
+            let detail = format!("{version} is made for {}; {} runs here", bases.join(", "), situation.running_id);
+            return refuse(Code::WrongBase, detail);
+        }
+        None if !situation.allow_unbound && !manifest.complete && manifest.kind == Kind::Program => {
+            return refuse(Code::Unbound, "the package does not say what it may be put on (UPDATE_UNBOUND)".to_owned());
+        }
+        _ => {}
+    }
+    match manifest.expires {
+        Some(expires) if expires <= situation.now => {
+            refuse(Code::Expired, format!("the package has expired at {expires}; it is {} here", situation.now))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A version against what runs, the floor and what waits. Build metadata does not count, as semver says.
+pub(super) fn judge_version(version: &Version, situation: &Situation) -> Result<(), Refusal> {
+    let older = |than: &str, other: &Version| {
+        Err(Refusal::new(Code::OlderVersion, format!("{version} is older than {than} {other}")))
+    };
+    if version.cmp_precedence(&situation.running).is_eq() {
+        return Err(Refusal::new(Code::SameVersion, format!("{version} runs here already")));
+    }
+    if version.cmp_precedence(&situation.running).is_lt() {
+        return older("the running", &situation.running);
+    }
+    if version.cmp_precedence(&situation.floor).is_lt() {
+        return older("what once ran here,", &situation.floor);
+    }
+    match &situation.waiting {
+        Some(waiting) if version.cmp_precedence(waiting).is_lt() => older("the waiting", waiting),
+        _ => Ok(()),
+    }
+}
+
+impl Situation {
+    /// What the header of a delivery can be judged by before its body is read.
+    ///
+    /// # Errors
+    /// [`Code::SameVersion`] or [`Code::OlderVersion`].
+    pub fn judge_version(&self, version: &Version) -> Result<(), Refusal> {
+        judge_version(version, self)
+    }
+}
+
+/// Unpacks everything once, into nothing but hashes; migrations are kept.
+fn check_contents(archive: &mut Archive, manifest: &Manifest, limits: &Limits) -> Result<Texts, Refusal> {
+    migrations::check_names(manifest.migrations.iter().map(|migration| migration.name.as_str()))?;
+    let mut listed: BTreeMap<String, (&str, Option<u64>)> = BTreeMap::new();
+    for file in &manifest.files {
+        listed.insert(format!("{FILES}{}", file.path), (&file.sha256, Some(file.size)));
+    }
+    for migration in &manifest.migrations {
+        listed.insert(format!("{MIGRATIONS}{}", migration.name), (&migration.sha256, None));
+    }
+    let present: BTreeMap<String, u64> =
+        archive.entries().iter().map(|entry| (entry.name.clone(), entry.bytes)).collect();
+    for (name, (_, size)) in &listed {
+        match (present.get(name), size) {
+            (None, _) => return Err(Refusal::new(Code::MissingFile, format!("{name} is listed and missing"))),
+            (Some(there), Some(size)) if there != size => {
+                return Err(Refusal::new(Code::WrongSize, format!("{name} has {there} bytes instead of {size}")));
+            }
+            _ => {}
+        }
+    }
+    if let Some(name) = present
+        .keys()
+        .find(|name| (name.starts_with(FILES) || name.starts_with(MIGRATIONS)) && !listed.contains_key(*name))
+    {
+        return Err(Refusal::new(Code::UnlistedFile, format!("{name} is there and not listed")));
+    }
+    let mut texts = Texts::new();
+    let mut migrations_bytes = 0;
+    for (name, (expected, _)) in &listed {
+        let migration = name.strip_prefix(MIGRATIONS);
+        let mut text = Vec::new();
+        if migration.is_some() {
+            migrations_bytes += present[name];
+            if migrations_bytes > limits.migrations_bytes {
+                let detail = format!("the migrations have more than {} bytes", limits.migrations_bytes);
+                return Err(Refusal::new(Code::TooLarge, detail));
+            }
+        }
+        let mut hash = Sha256::new();
+        archive
+            .unpack(name, |bytes| {
+                hash.update(bytes);
+                if migration.is_some() {
+                    text.extend_from_slice(bytes);
+                }
+                Ok(())
+            })
+            .map_err(UnpackError::into_refusal)?;
+        if hex(&hash.finalize()) != **expected {
+            return Err(Refusal::new(Code::WrongHash, format!("{name} is not what was signed")));
+        }
+        if let Some(migration) = migration {
+            let text = String::from_utf8(text)
+                .map_err(|_| Refusal::new(Code::BadMigration, format!("migration {migration} is no UTF-8 text")))?;
+            texts.insert(migration.to_owned(), text);
+        }
+    }
+    Ok(texts)
+}
+
+impl VerifiedPackage {
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What the operator approves: the SHA-256 of the raw manifest, hex.
+    pub fn manifest_sha256(&self) -> &str {
+        &self.manifest_sha256
+    }
+
+    /// `manifest.sig`, raw.
+    pub fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+
+    /// Ids of the trusted keys that signed it.
+    pub fn signers(&self) -> &[String] {
+        &self.signers
+    }
+
+    pub fn migrations(&self, dialect: Dialect) -> Vec<Migration> {
+        migrations::of(&self.migrations, dialect)
+    }
+
+    /// Unpacks one listed file again, and checks again what comes out: the package may have changed on disk since.
+    ///
+    /// # Errors
+    /// [`UnpackError`]: refused, or what `each` said.
+    pub(crate) fn unpack(&mut self, path: &str, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), UnpackError> {
+        let listed = self.manifest.files.iter().find(|file| file.path == path);
+        let listed = listed.ok_or_else(|| Refusal::new(Code::MissingFile, format!("{path} is not in the package")))?;
+        let mut hash = Sha256::new();
+        self.archive.unpack(&format!("{FILES}{path}"), |bytes| {
+            hash.update(bytes);
+            each(bytes)
+        })?;
+        match hex(&hash.finalize()) == listed.sha256 {
+            true => Ok(()),
+            false => Err(Refusal::new(Code::WrongHash, format!("{path} is not what was signed")).into()),
+        }
+    }
+}
