@@ -9,13 +9,15 @@ mod routes;
 mod server;
 mod session;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use config::{Credentials, InstallRoot, Settings};
+use config::{InstallRoot, Settings};
 use daemon::{Control, Health};
 use protocol::control::{FromChild, Role};
 use protocol::signing::PublicKey;
 use protocol::{Failure, Timestamp};
+use readings::StoreError;
+use updater::database::ActiveDatabase;
 
 use account::Account;
 use exchange::cuts::Cuts;
@@ -44,7 +46,7 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
     let keys = PublicKey::read_all(&root.resolve(&settings.server_public_key_file))?;
-    let url = Credentials::read(&root.credentials_file())?.require_database_url()?;
+    let database = ActiveDatabase::of(root)?;
     std::fs::create_dir_all(root.agent_state())
         .map_err(|error| durable::name_error("create", &root.agent_state(), error))?;
     let control = Arc::new(Control::start());
@@ -53,7 +55,12 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let account = Arc::new(Account::new(control.clone()));
     let cuts = Cuts::open(&root.agent_state().join("exports.db"))?;
     let sessions = Sessions::new(keys, &settings, root, started, account.clone());
-    let exporter = Exporter::new(url, root.clone(), cuts, control.clone());
+    if control.is_on_trial() {
+        look_at(&database, root).await?;
+    }
+    let strange = Arc::new(Mutex::new(None));
+    tokio::spawn(stop_at_strange_schema(database.clone(), root.clone(), control.clone(), strange.clone()));
+    let exporter = Exporter::new(database, root.clone(), cuts, control.clone());
     let agent = Arc::new(Agent { root: root.clone(), settings, control, certificate, sessions, exporter, account });
 
     let listener = server::bind(&agent.settings).await?;
@@ -67,5 +74,26 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     server::serve(listener, agent.clone(), Arc::new(Connections::default())).await;
     agent.sessions.end_all();
     tracing::info!("stopped");
-    Ok(())
+    let strange = strange.lock().unwrap_or_else(PoisonError::into_inner).take();
+    strange.map_or(Ok(()), Err)
+}
+
+/// Whether exports can be read.
+async fn look_at(database: &ActiveDatabase, root: &InstallRoot) -> Result<(), StoreError> {
+    let (database, root) = (database.clone(), root.clone());
+    let looked = tokio::task::spawn_blocking(move || database.open(root.path())?.head().map(|_| ())).await;
+    looked.unwrap_or_else(|error| Err(StoreError::Refused(format!("looking at the database failed: {error}"))))
+}
+
+/// A database of another schema than this version's is none of its own. One that does not answer only keeps back exports.
+async fn stop_at_strange_schema(
+    database: ActiveDatabase,
+    root: InstallRoot,
+    control: Arc<Control>,
+    strange: Arc<Mutex<Option<Failure>>>,
+) {
+    if let Err(error @ StoreError::Schema(_)) = look_at(&database, &root).await {
+        *strange.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.into());
+        control.stop();
+    }
 }

@@ -10,12 +10,16 @@ use daemon::{Control, Metrics, Readiness};
 use protocol::control::{Collected, FromChild, SourceStatus};
 use readings::{Quality, Reading};
 
+use tokio::sync::Notify;
+
 use crate::spool::Spool;
 
 /// Shared by everything that collects; each call is short.
 pub struct Account {
     state: Mutex<State>,
     accepted: AtomicU64,
+    /// Something that is not left to the next regular report.
+    news: Notify,
 }
 
 struct State {
@@ -33,7 +37,11 @@ impl Account {
             let status = SourceStatus { tags: source.tags as u64, ..SourceStatus::default() };
             collected.sources.insert(source.name.clone(), status);
         }
-        Self { state: Mutex::new(State { collected, latest: HashMap::new() }), accepted: AtomicU64::new(0) }
+        Self {
+            state: Mutex::new(State { collected, latest: HashMap::new() }),
+            accepted: AtomicU64::new(0),
+            news: Notify::new(),
+        }
     }
 
     pub fn tags(&self) -> u64 {
@@ -73,6 +81,13 @@ impl Account {
         self.with(|state| state.collected.store_error = error);
     }
 
+    /// Whether it keeps away from the store because an update asks for it. Told at once: somebody waits for it.
+    pub fn holding(&self, holding: bool) {
+        if self.with(|state| std::mem::replace(&mut state.collected.holding, holding)) != holding {
+            self.news.notify_one();
+        }
+    }
+
     /// The newest reading of each tag, sorted by name.
     pub fn latest(&self) -> Vec<Reading> {
         let mut latest: Vec<Reading> = self.with(|state| state.latest.values().cloned().collect());
@@ -91,6 +106,10 @@ impl Account {
         loop {
             tokio::select! {
                 () = control.stopped() => return,
+                () = self.news.notified() => {
+                    control.say(&FromChild::Collected(self.collected()));
+                    continue;
+                }
                 _ = ticks.tick() => {}
             }
             let seconds = before.elapsed().as_secs_f64();

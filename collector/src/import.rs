@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use config::{Credentials, InstallRoot, Settings};
+use config::{InstallRoot, Settings};
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use protocol::signing::hex;
@@ -16,6 +16,8 @@ use protocol::{Failure, Timestamp};
 use readings::{Batch, Quality, Reading, Store, parse_line};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+use updater::boot_record::{BootRecord, Phase};
+use updater::database::ActiveDatabase;
 
 use crate::WRITER;
 use crate::spool::Spool;
@@ -28,8 +30,8 @@ const LINES_AT_ONCE: usize = 5_000;
 /// A line that is no reading, with file and line; or those of the store.
 pub fn import(root: &InstallRoot, files: &[std::path::PathBuf], quiet: bool) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
-    let url = Credentials::read(&root.credentials_file())?.require_database_url()?;
-    let mut store = readings::open(&url, root.path())?;
+    let _database = hold_database(root)?;
+    let mut store = ActiveDatabase::of(root)?.open(root.path())?;
     refuse_if_set_back(root, store.as_mut(), &settings)?;
     for path in files {
         let checked = check(path, quiet)?;
@@ -41,6 +43,23 @@ pub fn import(root: &InstallRoot, files: &[std::path::PathBuf], quiet: bool) -> 
         }
     }
     Ok(())
+}
+
+/// An update on its way to another database would leave behind what is imported meanwhile; so each waits for the other.
+fn hold_database(root: &InstallRoot) -> Result<durable::Lock, Failure> {
+    let updating = || Failure::try_later("an update is under way; import again when it is over");
+    let lock = durable::Lock::take(&root.database_lock()).map_err(|error| match error {
+        durable::LockError::Held(_) => {
+            Failure::try_later("another import, or an update, is under way; try again later")
+        }
+        durable::LockError::File(error) => error.into(),
+    })?;
+    match BootRecord::read(&root.boot_record()) {
+        // Approved, but not there yet: the update will find the lock taken.
+        Ok(record) if matches!(record.phase, Phase::Committed | Phase::Preparing) => Ok(lock),
+        Ok(_) => Err(updating()),
+        Err(error) => Err(Failure::configuration(error)),
+    }
 }
 
 /// A database that was set back hands out the same places in its order again, until the collector has seen it and begun a

@@ -16,10 +16,11 @@ mod store;
 
 use std::sync::{Arc, Mutex};
 
-use config::{Credentials, InstallRoot, Settings, Sources};
+use config::{InstallRoot, Settings, Sources};
 use daemon::{Control, Health};
 use protocol::Failure;
 use protocol::control::FromChild;
+use updater::database::ActiveDatabase;
 
 use account::Account;
 use spool::Spool;
@@ -38,7 +39,7 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
     let sources = Sources::read(&root.sources_file())?;
-    let url = Credentials::read(&root.credentials_file())?.require_database_url()?;
+    let database = ActiveDatabase::of(root)?;
     let control = Arc::new(Control::start());
     let _only = only_collector(root)?;
     // Answering from here on: a spool that a long outage has left takes a while to read.
@@ -48,7 +49,11 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let folder = root.collector_state().join("spool");
     let spool = Spool::open(&folder, settings.spool_max_bytes, settings.low_disk_reserve_bytes)?;
     let spool = Arc::new(Mutex::new(spool));
-    let storer = store::start(root.clone(), url, spool.clone(), account.clone());
+    if control.is_on_trial() {
+        probe(&database, root).await?;
+    }
+    let storer = store::start(root.clone(), database, spool.clone(), account.clone(), control.clone());
+    tokio::spawn(follow_phase(control.clone(), storer.waker()));
     let (readings, acceptor) = accept::start(spool.clone(), account.clone(), storer.waker());
     let polling = source::start(&sources, &readings, &account);
     drop(readings);
@@ -59,9 +64,27 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     // In the order of the way: no new readings, then all accepted ones into the spool, then what the store takes.
     polling.stop().await;
     acceptor.finish();
-    storer.finish();
+    let outcome = storer.finish();
     tracing::info!("stopped");
-    Ok(())
+    outcome
+}
+
+/// A version on trial has to show that it could store, and then only spools.
+async fn probe(database: &ActiveDatabase, root: &InstallRoot) -> Result<(), Failure> {
+    let (database, root) = (database.clone(), root.clone());
+    let probed = tokio::task::spawn_blocking(move || database.open(root.path())?.probe()).await;
+    Ok(probed.map_err(|error| Failure::failed(format!("trying the database failed: {error}")))??)
+}
+
+/// Wakes the storer when it has to stop storing, or may store again.
+async fn follow_phase(control: Arc<Control>, storer: store::Waker) {
+    let mut status = control.watch_plant_status();
+    let mut frozen = control.is_frozen();
+    while status.changed().await.is_ok() {
+        if std::mem::replace(&mut frozen, control.is_frozen()) != frozen {
+            storer.wake();
+        }
+    }
 }
 
 /// Two collectors would spool into one folder.

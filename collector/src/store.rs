@@ -7,9 +7,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use config::InstallRoot;
+use daemon::Control;
+use protocol::Failure;
 use rand::Rng as _;
 use readings::{Appended, Batch, Store, StoreError};
 use serde::Deserialize;
+use updater::database::ActiveDatabase;
 
 use crate::WRITER;
 use crate::account::Account;
@@ -24,7 +27,7 @@ const LOOK_FOR_REQUESTS_EVERY: Duration = Duration::from_secs(1);
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
 pub struct Storer {
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Result<(), Failure>>,
     waker: Waker,
     stopping: Arc<AtomicBool>,
 }
@@ -47,28 +50,50 @@ impl Storer {
         self.waker.clone()
     }
 
-    pub fn finish(self) {
+    /// What made it give up, if something did.
+    pub fn finish(self) -> Result<(), Failure> {
         self.stopping.store(true, Ordering::Release);
-        self.waker.wake();
-        let _ = self.thread.join();
+        // One that has given up is woken no more.
+        let _ = self.waker.0.try_send(());
+        self.thread.join().unwrap_or_else(|_| Err(Failure::failed("the storer panicked; readings are in the spool")))
     }
 }
 
-pub fn start(root: InstallRoot, url: String, spool: Arc<Mutex<Spool>>, account: Arc<Account>) -> Storer {
+pub fn start(
+    root: InstallRoot,
+    database: ActiveDatabase,
+    spool: Arc<Mutex<Spool>>,
+    account: Arc<Account>,
+    control: Arc<Control>,
+) -> Storer {
     let (waker, wakes) = sync_channel(1);
     let stopping = Arc::new(AtomicBool::new(false));
-    let work = Work { root, url, spool, account, wakes, stopping: stopping.clone(), connection: None, finish_by: None };
+    let work = Work {
+        root,
+        database,
+        spool,
+        account,
+        control,
+        wakes,
+        stopping: stopping.clone(),
+        connection: None,
+        holding: false,
+        finish_by: None,
+    };
     Storer { thread: std::thread::spawn(move || work.run()), waker: Waker(waker), stopping }
 }
 
 struct Work {
     root: InstallRoot,
-    url: String,
+    database: ActiveDatabase,
     spool: Arc<Mutex<Spool>>,
     account: Arc<Account>,
+    control: Arc<Control>,
     wakes: Receiver<()>,
     stopping: Arc<AtomicBool>,
     connection: Option<Connection>,
+    /// It has kept away from the store since it was asked to.
+    holding: bool,
     finish_by: Option<Instant>,
 }
 
@@ -88,11 +113,19 @@ struct EpochRequest {
 }
 
 impl Work {
-    fn run(mut self) {
+    fn run(mut self) -> Result<(), Failure> {
         let mut pause = FIRST_PAUSE;
         loop {
             let outcome = self.store_all();
+            // Said only after the connection is closed: from here on the database may be copied.
+            self.holding = self.control.is_frozen() && self.connection.is_none();
+            self.account.holding(self.holding);
             let wait = match &outcome {
+                Err(StoreError::Schema(_)) => {
+                    // Of another version: nothing of this one may touch it.
+                    self.control.stop();
+                    return outcome.map_err(Failure::from);
+                }
                 Ok(()) => {
                     pause = FIRST_PAUSE;
                     LOOK_FOR_REQUESTS_EVERY
@@ -116,14 +149,19 @@ impl Work {
         if let Err(error) = self.lock().note() {
             tracing::warn!(%error, "could not note the position at the end");
         }
+        Ok(())
     }
 
-    /// Until the spool is empty.
+    /// Until the spool is empty, or an update wants the database to stay as it is.
     fn store_all(&mut self) -> Result<(), StoreError> {
+        if self.control.is_frozen() {
+            self.connection = None;
+            return Ok(());
+        }
         if self.connection.is_none() {
             let connection = self.connect()?;
             self.connection = Some(connection);
-            tracing::info!(database = %readings::shown_url(&self.url), "storing");
+            tracing::info!(database = %readings::shown_url(&self.database.url), "storing");
         }
         self.follow_request()?;
         loop {
@@ -150,12 +188,16 @@ impl Work {
             if self.is_overdue() {
                 return Ok(());
             }
+            if self.control.is_frozen() {
+                self.connection = None;
+                return Ok(());
+            }
         }
     }
 
     /// Compares the database with what the spool knows of it, and begins a new epoch if it is another one, or behind.
     fn connect(&mut self) -> Result<Connection, StoreError> {
-        let mut store = readings::open(&self.url, self.root.path())?;
+        let mut store = self.database.open(self.root.path())?;
         let mut head = store.head()?;
         let mut position = store.position(WRITER)?;
         let (known, last) = {
@@ -234,12 +276,13 @@ impl Work {
     }
 
     /// Until something comes in; with a failing store, which is not asked more often because more comes in, all of
-    /// `wait`. A stop is never kept waiting.
+    /// `wait`. A stop, or an update that begins or ends, is never kept waiting.
     fn wait(&self, wait: Duration) {
         let deadline = Instant::now() + wait;
         loop {
             let woken = self.wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok();
-            if !woken || self.connection.is_some() || self.stopping.load(Ordering::Acquire) {
+            let asked = self.control.is_frozen() != self.holding;
+            if !woken || asked || self.connection.is_some() || self.stopping.load(Ordering::Acquire) {
                 return;
             }
         }

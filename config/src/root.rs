@@ -86,6 +86,47 @@ impl InstallRoot {
         self.0.join("pending_update")
     }
 
+    /// Where the agent lays what it has received; the only part of [`Self::pending_update`] that it writes to.
+    pub fn incoming(&self) -> PathBuf {
+        self.0.join("pending_update/incoming")
+    }
+
+    pub fn pending_meta(&self) -> PathBuf {
+        self.0.join("pending_update/meta.json")
+    }
+
+    /// Held by whoever changes the boot record.
+    pub fn update_lock(&self) -> PathBuf {
+        self.0.join("state/update.lock")
+    }
+
+    /// Held by whoever needs the database to stay where it is: an import, and an update on its way to another.
+    pub fn database_lock(&self) -> PathBuf {
+        self.0.join("state/database.lock")
+    }
+
+    /// The package that is being applied, verified, where only the watchdog writes.
+    pub fn applied_package(&self) -> PathBuf {
+        self.0.join("state/update/package.zip")
+    }
+
+    pub fn update_progress(&self) -> PathBuf {
+        self.0.join("state/update/progress.jsonl")
+    }
+
+    pub fn update_log(&self) -> PathBuf {
+        self.0.join("agent/update_log.jsonl")
+    }
+
+    pub fn backups(&self) -> PathBuf {
+        self.0.join("backups")
+    }
+
+    /// Trusted time; the agent writes it.
+    pub fn trusted_time(&self) -> PathBuf {
+        self.0.join("state/agent/time.json")
+    }
+
     pub fn version_file(&self) -> PathBuf {
         self.0.join("version.txt")
     }

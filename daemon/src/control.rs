@@ -9,6 +9,11 @@ use tokio::sync::{oneshot, watch};
 
 /// Set by the supervisor in the environment of its children: their standard input and output belong to it.
 pub const SUPERVISED: &str = "PLANTLINK_SUPERVISED";
+/// Set by the supervisor as well: the boot record's phase at the child's start, until the first status tells it.
+pub const PHASE: &str = "PLANTLINK_PHASE";
+/// Phases of an update in which nothing enters the store and nothing new is exported: what the database says may yet be
+/// taken back.
+const FROZEN_PHASES: [&str; 4] = ["migrating", "trial", "committing", "falling_back"];
 
 /// The line to the supervisor, and the wish to stop.
 pub struct Control {
@@ -86,6 +91,18 @@ impl Control {
         let answered = tokio::time::timeout(ANSWER_WITHIN, answer).await;
         self.asked.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
         answered.ok()?.ok()
+    }
+
+    /// Whether an update is between the last reading stored by the old version and the first by the new one.
+    pub fn is_frozen(&self) -> bool {
+        let told = self.status.borrow().as_ref().map(|status| status.phase.clone());
+        let phase = told.or_else(|| std::env::var(PHASE).ok().filter(|_| self.supervised)).unwrap_or_default();
+        FROZEN_PHASES.contains(&phase.as_str())
+    }
+
+    /// Whether this version has not proved itself yet.
+    pub fn is_on_trial(&self) -> bool {
+        self.supervised && std::env::var(PHASE).is_ok_and(|phase| phase == "trial")
     }
 
     /// What the supervisor last said of the whole plant PC; `None` without one.

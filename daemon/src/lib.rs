@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use protocol::Failure;
 
 pub use ask::ask;
-pub use control::{Control, SUPERVISED};
+pub use control::{Control, PHASE, SUPERVISED};
 pub use health::{Health, Readiness};
 pub use logging::start_logging;
 pub use metrics::Metrics;

@@ -22,9 +22,17 @@ pub enum FromChild {
     Exported(Exported),
     /// Something that only the supervisor may decide; answered by [`ToChild::Answer`] with the same number.
     Ask { request: u64, question: Question },
-    /// From the supervisor to the launcher, about once a second: it lives, and these are the versions that its children
-    /// report; `None` for one that is not ready.
-    Pulse { versions: BTreeMap<String, Option<String>> },
+    /// From the supervisor to the launcher, about once a second: it lives.
+    Pulse(Pulse),
+}
+
+/// How the children of a supervisor are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulse {
+    /// The version that each child reports; `None` for one that should run and is not ready.
+    pub versions: BTreeMap<String, Option<String>>,
+    /// Ends of children since the supervisor started.
+    pub restarts: u64,
 }
 
 /// What the portal and the agent may not do themselves.
@@ -53,10 +61,18 @@ pub enum Caller {
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     Done,
-    WrongPin { tries_left: u32 },
-    LockedOut { seconds: u64 },
+    WrongPin {
+        tries_left: u32,
+    },
+    LockedOut {
+        seconds: u64,
+    },
     /// `status` is a stable word, `text` is for people.
-    Refused { status: String, reason: Option<String>, text: String },
+    Refused {
+        status: String,
+        reason: Option<String>,
+        text: String,
+    },
 }
 
 /// A text that must not get into a log.

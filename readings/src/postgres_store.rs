@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::migrations::{self, Applied};
 use crate::postgres_url;
 use crate::reading::{Quality, Reading};
-use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, signed, unsigned};
+use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
 
 /// What keeps a session honest: a commit is on disk before it is seen; a lock that an old, dying backend still holds is
 /// waited for, but not for ever; a session of ours whose plant PC has vanished is ended by the server, in a transaction or
@@ -245,6 +245,13 @@ impl Store for PostgresStore {
         );
         let row = self.client.query_one(&query, &[&signed(span.first_seq), &signed(span.last_seq)])?;
         Ok(unsigned(row.get(0)))
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
+        self.client.batch_execute(probe::LAY)?;
+        let written: i64 = self.client.query_one(probe::READ, &[])?.get(0);
+        self.client.batch_execute(probe::REMOVE)?;
+        if written > 0 { Ok(()) } else { Err(StoreError::Refused("what was written is not there".into())) }
     }
 
     fn spans_since(&mut self, time: Timestamp, through_seq: u64) -> Result<Vec<Span>, StoreError> {

@@ -13,7 +13,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, Trans
 use crate::error::StoreError;
 use crate::migrations::{self, Applied};
 use crate::reading::{Quality, Reading};
-use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, signed, unsigned};
+use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
 
 /// How long one writer waits for another. Transactions are short; an import's are the longest.
 const BUSY: Duration = Duration::from_secs(10);
@@ -281,6 +281,13 @@ impl Store for SqliteStore {
             |row| row.get(0),
         )?;
         Ok(unsigned(count))
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
+        self.connection.execute_batch(probe::LAY)?;
+        let written: i64 = self.connection.query_row(probe::READ, [], |row| row.get(0))?;
+        self.connection.execute_batch(probe::REMOVE)?;
+        if written > 0 { Ok(()) } else { Err(StoreError::Refused("what was written is not there".into())) }
     }
 
     fn spans_since(&mut self, time: Timestamp, through_seq: u64) -> Result<Vec<Span>, StoreError> {

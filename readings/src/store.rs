@@ -28,6 +28,10 @@ pub trait Store: Send {
     /// How many readings [`Store::read`] would give.
     fn count(&mut self, span: Span) -> Result<u64, StoreError>;
 
+    /// Writes into a table of its own, reads it back and removes it: whether this program can work with this database is
+    /// known before a reading is entrusted to it.
+    fn probe(&mut self) -> Result<(), StoreError>;
+
     /// The parts of the order up to `through_seq` in which readings of `time` or later lie.
     fn spans_since(&mut self, time: Timestamp, through_seq: u64) -> Result<Vec<Span>, StoreError>;
 }
@@ -167,4 +171,12 @@ pub(crate) fn unsigned(number: i64) -> u64 {
 /// 32 hexadecimal digits that no other history has.
 pub(crate) fn new_epoch() -> String {
     uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// [`Store::probe`], in words that both databases understand.
+pub(crate) mod probe {
+    pub const LAY: &str =
+        "CREATE TABLE IF NOT EXISTS update_probe (number integer NOT NULL); INSERT INTO update_probe VALUES (1)";
+    pub const READ: &str = "SELECT count(*) FROM update_probe";
+    pub const REMOVE: &str = "DROP TABLE IF EXISTS update_probe";
 }

@@ -8,15 +8,26 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
+use semver::Version;
 use serde::{Deserialize, Serialize};
 
-/// What is decided. Written whole, or not at all.
+/// What is decided. Written whole, or not at all; changed only by [`crate::transition`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootRecord {
     pub phase: Phase,
-    /// Name of the version directory that runs.
+    /// Name of the version directory that is committed.
     pub current: String,
+    /// The database of `current`, where an update has moved or migrated it.
+    pub database: Option<Database>,
+    /// The highest version ever committed here.
+    pub floor: Version,
+    /// What was committed before `current`.
+    pub previous: Option<Previous>,
+    /// Attempts begun here; only rises, and names what an attempt lays.
+    pub attempts: u64,
+    /// There unless the phase is [`Phase::Committed`].
+    pub attempt: Option<Attempt>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +35,16 @@ pub struct BootRecord {
 pub enum Phase {
     /// One version, and nothing under way.
     Committed,
+    /// Approved: verified, backed up, laid out. The old version runs and stores.
+    Preparing,
+    /// The database is being migrated. The old version runs and spools.
+    Migrating,
+    /// The new version runs and spools.
+    Trial,
+    /// The new version has proved itself; what shows it is being written.
+    Committing,
+    /// The new version is given up; its migration is being taken back.
+    FallingBack,
 }
 
 impl Phase {
@@ -31,8 +52,66 @@ impl Phase {
     pub fn word(self) -> &'static str {
         match self {
             Self::Committed => "committed",
+            Self::Preparing => "preparing",
+            Self::Migrating => "migrating",
+            Self::Trial => "trial",
+            Self::Committing => "committing",
+            Self::FallingBack => "falling_back",
         }
     }
+}
+
+/// Which database belongs to a version, where it is not simply the one that is configured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// SHA-256 of the `DATABASE_URL` that this stands for, hex. Under another one it means nothing.
+    pub configured: String,
+    /// SQLite: the file, relative to the root, that an update has made of the configured one.
+    pub file: Option<String>,
+    /// What an update has made of the schema.
+    pub schema: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Previous {
+    pub current: String,
+    pub database: Option<Database>,
+}
+
+/// An update under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attempt {
+    /// Counts attempts on this plant PC.
+    pub number: u64,
+    /// Unlike the number, never the same on two plant PCs, or on one that was laid out anew.
+    pub id: String,
+    /// What the operator has approved.
+    pub manifest_sha256: String,
+    pub from_version: Version,
+    pub to_version: Version,
+    /// The new version directory, once it is whole.
+    pub to: Option<String>,
+    /// The new version's database.
+    pub database: Option<Database>,
+    /// PostgreSQL has been, or may have been, migrated.
+    pub in_place: bool,
+    pub trial: Trial,
+    /// Why it is given up, for people.
+    pub error: Option<String>,
+}
+
+/// How often the new version was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trial {
+    /// The machine's boot in which it was last started.
+    pub boot: Option<String>,
+    pub starts: u32,
+    /// Starts again in one and the same boot of the machine: then it was not the mains.
+    pub restarts: u32,
 }
 
 /// Why there is no boot record to go by.
@@ -53,6 +132,36 @@ const MAGIC: &[u8; 8] = b"PLBOOT\0\x01";
 const HEADER: usize = MAGIC.len() + 8 + 4 + 4;
 
 impl BootRecord {
+    /// Of a root that is laid out with a version.
+    pub fn first(current: String, version: Version) -> Self {
+        Self {
+            phase: Phase::Committed,
+            current,
+            database: None,
+            floor: version,
+            previous: None,
+            attempts: 0,
+            attempt: None,
+        }
+    }
+
+    /// The version directory that runs in this phase.
+    pub fn running(&self) -> &str {
+        let new = self.attempt.as_ref().and_then(|attempt| attempt.to.as_deref());
+        match self.phase {
+            Phase::Trial | Phase::Committing => new.unwrap_or(&self.current),
+            Phase::Committed | Phase::Preparing | Phase::Migrating | Phase::FallingBack => &self.current,
+        }
+    }
+
+    /// The database of the version that runs.
+    pub fn running_database(&self) -> Option<&Database> {
+        match (self.phase, &self.attempt) {
+            (Phase::Trial | Phase::Committing, Some(attempt)) => attempt.database.as_ref(),
+            _ => self.database.as_ref(),
+        }
+    }
+
     /// # Errors
     /// [`BootRecordError`].
     pub fn read(path: &Path) -> Result<Self, BootRecordError> {
@@ -131,7 +240,7 @@ mod tests {
     use super::*;
 
     fn record(current: &str) -> BootRecord {
-        BootRecord { phase: Phase::Committed, current: current.to_owned() }
+        BootRecord::first(current.to_owned(), Version::new(1, 0, 0))
     }
 
     #[test]

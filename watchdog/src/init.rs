@@ -12,7 +12,7 @@ use protocol::Failure;
 use protocol::signing::PublicKey;
 use rand::Rng as _;
 use rand::rngs::OsRng;
-use updater::boot_record::{BootRecord, Phase};
+use updater::boot_record::BootRecord;
 use updater::version_directory::{VERSION_FILE, read_tree, tree_hash, version_id};
 
 use crate::executable;
@@ -87,7 +87,8 @@ pub fn init(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
     let id = install_version(root, &programs)?;
     copy_program(&programs.join(executable("watchdog")), &root.path().join(executable("watchdog")))?;
     durable::replace(&root.version_file(), format!("{}\n", daemon::version()).as_bytes(), Access::Shared)?;
-    BootRecord { phase: Phase::Committed, current: id }.create(&root.boot_record())?;
+    let version = updater::package::parse_version(daemon::version()).map_err(Failure::failed)?;
+    BootRecord::first(id, version).create(&root.boot_record())?;
     println!("{}: install root of version {}", root.path().display(), daemon::version());
     if keys.is_empty() {
         println!("put HQ's public.pem there as config/server_public.pem, or HQ cannot get in");
@@ -139,7 +140,7 @@ fn write_configuration(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
 }
 
 /// Argon2id with its recommended cost.
-fn hash_pin(pin: &str) -> Result<String, Failure> {
+pub(crate) fn hash_pin(pin: &str) -> Result<String, Failure> {
     let salt = SaltString::generate(&mut OsRng);
     let hash = Argon2::default().hash_password(pin.as_bytes(), &salt);
     hash.map(|hash| hash.to_string()).map_err(|error| Failure::failed(format!("could not hash the PIN: {error}")))

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use config::{InstallRoot, Settings};
-use protocol::Timestamp;
 use protocol::license::License;
 use protocol::signing::PublicKey;
-use serde::Deserialize;
+use updater::trusted_time;
 
 /// `Ok` if no licence is asked for, or a valid one is there; else what the operator should do.
 pub fn check(root: &InstallRoot, settings: &Settings) -> Result<(), String> {
@@ -16,20 +15,9 @@ pub fn check(root: &InstallRoot, settings: &Settings) -> Result<(), String> {
         .map_err(|_| format!("there is no licence in {}; ask for one and put it there", path.display()))?;
     let keys = PublicKey::read_all(&root.license_key_file()).map_err(|error| error.to_string())?;
     let license =
-        License::check(&content, &keys, trusted_now(root), &machine_id()).map_err(|error| error.to_string())?;
+        License::check(&content, &keys, trusted_time::now(root), &machine_id()).map_err(|error| error.to_string())?;
     tracing::info!(client_id = %license.client_id, valid_to = %license.valid_to, "licensed");
     Ok(())
-}
-
-/// The later of the clock and the floor that signed timestamps have raised: setting the clock back extends no licence.
-fn trusted_now(root: &InstallRoot) -> Timestamp {
-    #[derive(Deserialize)]
-    struct Times {
-        floor: Option<Timestamp>,
-    }
-    let times = std::fs::read(root.agent_state().join("time.json")).ok();
-    let floor = times.and_then(|bytes| serde_json::from_slice::<Times>(&bytes).ok()).and_then(|times| times.floor);
-    Timestamp::now().max(floor.unwrap_or(Timestamp::EPOCH))
 }
 
 /// What names this machine: systemd's machine id; elsewhere its host name.

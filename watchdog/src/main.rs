@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use config::InstallRoot;
 use protocol::Failure;
+use updater::recovery::{self, Cause};
 use watchdog::{Init, check_config, init, launch, show_status, supervise};
 
 /// Lays out an install root, and keeps its programs running.
@@ -56,6 +57,24 @@ enum Verb {
         #[command(flatten)]
         root: Root,
     },
+    /// Apply the update that the operator has approved; started by `supervise`
+    #[command(hide = true)]
+    Apply {
+        #[command(flatten)]
+        root: Root,
+    },
+    /// Bring to its end whatever an update has begun; started by `run`
+    #[command(hide = true)]
+    Settle {
+        #[command(flatten)]
+        root: Root,
+        /// Why it is asked
+        #[arg(long, value_enum)]
+        cause: CauseWord,
+        /// With `--cause failed`: why
+        #[arg(long, default_value = "")]
+        error: String,
+    },
     /// Show what runs
     Status {
         #[command(flatten)]
@@ -69,6 +88,13 @@ enum Verb {
         #[command(flatten)]
         root: Root,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CauseWord {
+    Start,
+    Passed,
+    Failed,
 }
 
 fn parse_pin(text: &str) -> Result<String, String> {
@@ -90,6 +116,15 @@ fn run(verb: Verb) -> Result<(), Failure> {
         }
         Verb::Run { root } => daemon::runtime()?.block_on(launch(&InstallRoot::new(&root.root))),
         Verb::Supervise { root } => daemon::runtime()?.block_on(supervise(&InstallRoot::new(&root.root))),
+        Verb::Apply { root } => updater::apply::apply(&InstallRoot::new(&root.root)),
+        Verb::Settle { root, cause, error } => {
+            let cause = match cause {
+                CauseWord::Start => Cause::Start { boot: recovery::boot_id() },
+                CauseWord::Passed => Cause::TrialPassed,
+                CauseWord::Failed => Cause::TrialFailed { error },
+            };
+            updater::settle::settle(&InstallRoot::new(&root.root), &cause)
+        }
         Verb::Status { root, json } => daemon::runtime()?.block_on(show_status(&InstallRoot::new(&root.root), json)),
         Verb::CheckConfig { root } => check_config(&InstallRoot::new(&root.root)),
     }

@@ -13,6 +13,7 @@ use protocol::Timestamp;
 use protocol::export::{self, EpochRange};
 use readings::{Cursor, Span, Store, StoreError};
 use tokio::sync::Semaphore;
+use updater::database::ActiveDatabase;
 
 use super::cuts::{Cut, Cuts};
 use super::place::{self, Found, Start};
@@ -23,11 +24,9 @@ use crate::session::Session;
 
 /// Exports at once; more are asked to come back.
 const MOST_AT_ONCE: usize = 16;
-/// Phases of an update in which nothing new is told: what the database says may yet be taken back.
-const FROZEN_PHASES: [&str; 3] = ["migrating", "trial", "falling_back"];
 
 pub struct Exporter {
-    url: String,
+    database: ActiveDatabase,
     root: InstallRoot,
     cuts: Mutex<Cuts>,
     control: Arc<Control>,
@@ -60,12 +59,12 @@ enum Unprepared {
 }
 
 impl Exporter {
-    pub fn new(url: String, root: InstallRoot, cuts: Cuts, control: Arc<Control>) -> Self {
-        Self { url, root, cuts: Mutex::new(cuts), control, room: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
+    pub fn new(database: ActiveDatabase, root: InstallRoot, cuts: Cuts, control: Arc<Control>) -> Self {
+        Self { database, root, cuts: Mutex::new(cuts), control, room: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
     }
 
     fn prepare(&self, wish: &Wish, key: &str) -> Result<Prepared, Unprepared> {
-        let mut store = readings::open(&self.url, self.root.path())?;
+        let mut store = self.database.open(self.root.path())?;
         // The head is read in turn: a later cut never covers less.
         let mut cuts = self.cuts();
         let head = store.head()?;
@@ -117,8 +116,7 @@ impl Exporter {
 
     /// The farthest place that may be told: the head, or, while an update is on trial, what was told last.
     fn horizon(&self, head: &readings::Head, cuts: &Cuts) -> rusqlite::Result<(String, u64)> {
-        let phase = self.control.plant_status().map(|status| status.phase).unwrap_or_default();
-        if FROZEN_PHASES.contains(&phase.as_str())
+        if self.control.is_frozen()
             && let Some(newest) = cuts.newest()?
         {
             return Ok((newest.epoch, newest.seq));

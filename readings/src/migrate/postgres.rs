@@ -98,8 +98,8 @@ pub fn up(url: &str, migrations: &[Migration], attempt: &str) -> Result<Migrated
 pub fn down(url: &str, migrations: &[Migration], attempt: &str) -> Result<Vec<String>, StoreError> {
     let mut client = open(url)?;
     let mut transaction = begin(&mut client)?;
-    let rows = transaction
-        .query("SELECT name FROM schema_migrations WHERE attempt = $1 ORDER BY name DESC", &[&attempt])?;
+    let rows =
+        transaction.query("SELECT name FROM schema_migrations WHERE attempt = $1 ORDER BY name DESC", &[&attempt])?;
     let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     for name in &names {
         let down = migrations.iter().find(|migration| migration.name == *name).and_then(|found| found.down.as_deref());

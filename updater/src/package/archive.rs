@@ -86,7 +86,8 @@ impl Archive {
         let missing = || Refusal::new(Code::MissingPart, format!("the package has no {name}"));
         let index = self.zip.index_for_name(name).ok_or_else(missing)?;
         let entry = self.zip.by_index(index);
-        let entry = entry.map_err(|error| Refusal::new(Code::NotAZip, format!("{name} cannot be unpacked: {error}")))?;
+        let entry =
+            entry.map_err(|error| Refusal::new(Code::NotAZip, format!("{name} cannot be unpacked: {error}")))?;
         let size = entry.size();
         let mut content = entry.take(size + 1);
         let mut buffer = vec![0; 128 << 10];
@@ -120,7 +121,10 @@ impl Archive {
         if let Some(entry) = self.entries.iter().find(|entry| entry.name == name)
             && entry.bytes > at_most
         {
-            return Err(Refusal::new(Code::TooLarge, format!("{name} has {} bytes; at most {at_most} are read", entry.bytes)));
+            return Err(Refusal::new(
+                Code::TooLarge,
+                format!("{name} has {} bytes; at most {at_most} are read", entry.bytes),
+            ));
         }
         let mut content = Vec::new();
         self.unpack(name, |bytes| {
@@ -306,7 +310,9 @@ fn check_places(file: &mut File, records: &[Record], directory_start: u64) -> Re
         // A writer that could not go back has put the sizes behind the data, with or without a signature.
         let descriptors: &[u64] = if record.flags & SIZES_BEHIND != 0 { &[12, 16] } else { &[0] };
         match end.checked_sub(data_end) {
-            None => return Err(Refusal::new(Code::OverlappingEntries, format!("the entry {name:?} overlaps the next"))),
+            None => {
+                return Err(Refusal::new(Code::OverlappingEntries, format!("the entry {name:?} overlaps the next")));
+            }
             Some(gap) if !descriptors.contains(&gap) => {
                 return Err(Refusal::new(Code::ForeignBytes, format!("something stands behind the entry {name:?}")));
             }

@@ -10,6 +10,8 @@ pub const FORMAT: u32 = 1;
 pub const PRODUCT: &str = "plantlink";
 /// A version names a directory, and stands in the boot record more than once.
 const LONGEST_VERSION: usize = 64;
+/// They are shown on a page, and told to it again and again.
+const LONGEST_NOTES: usize = 16 << 10;
 
 /// `manifest.json`. Its raw bytes are signed; this is what they say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +133,9 @@ impl Manifest {
         if let Err(what) = parse_version(&self.version.to_string()) {
             return bad(what);
         }
+        if self.notes.len() > LONGEST_NOTES {
+            return bad(format!("the notes have more than {LONGEST_NOTES} bytes"));
+        }
         let keys = self.keys.as_ref().is_some_and(|keys| !keys.is_empty()) && self.keys_version.is_some();
         match self.kind {
             Kind::Program if self.keys.is_some() || self.keys_version.is_some() => {
@@ -155,7 +160,9 @@ impl Manifest {
             names::check(path)?;
             names::check_protected(path)?;
         }
-        names::check_distinct(self.files.iter().map(|file| file.path.as_str()).chain(self.remove.iter().map(String::as_str)))
+        names::check_distinct(
+            self.files.iter().map(|file| file.path.as_str()).chain(self.remove.iter().map(String::as_str)),
+        )
     }
 
     pub fn to_json(&self) -> Vec<u8> {

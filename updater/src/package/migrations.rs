@@ -28,7 +28,8 @@ pub fn check_names<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(
         let Some(stem) = stem(name) else { return bad(name, "does not end with .sql") };
         let (number, words) = stem.split_once('_').unwrap_or((stem, ""));
         let numbered = number.len() >= 4 && number.bytes().all(|byte| byte.is_ascii_digit());
-        let worded = !words.is_empty() && words.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+        let worded =
+            !words.is_empty() && words.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
         if !numbered || !worded || name.len() > 100 {
             return bad(name, "is not named like 0012_add_alarms.sql");
         }
@@ -89,8 +90,15 @@ mod tests {
     fn variants_belong_to_their_migration() {
         let good = ["0012_add_alarms.sql", "0012_add_alarms.sqlite.sql", "0012_add_alarms.down.sql", "0013_x.sql"];
         assert_eq!(check_names(good.into_iter()), Ok(()));
-        for bad in [vec!["0012_a.sqlite.sql"], vec!["12_a.sql"], vec!["0012_a.txt"], vec!["0012.sql"], vec!["0012_a b.sql"],
-            vec!["0012_a.sql", "0012_a.sql"], vec!["0012_a.sqlite.down.sql"]] {
+        for bad in [
+            vec!["0012_a.sqlite.sql"],
+            vec!["12_a.sql"],
+            vec!["0012_a.txt"],
+            vec!["0012.sql"],
+            vec!["0012_a b.sql"],
+            vec!["0012_a.sql", "0012_a.sql"],
+            vec!["0012_a.sqlite.down.sql"],
+        ] {
             assert_eq!(check_names(bad.clone().into_iter()).unwrap_err().code, Code::BadMigration, "{bad:?}");
         }
         assert_eq!(check_downs(good.into_iter()).unwrap_err().code, Code::NoDown);
@@ -99,8 +107,10 @@ mod tests {
 
     #[test]
     fn each_database_gets_its_own_text_in_the_order_of_names() {
-        let texts: Texts = [("0002_b.sql", "b"), ("0001_a.sql", "a"), ("0001_a.sqlite.sql", "lite"), ("0001_a.down.sql", "back")]
-            .map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+        let texts: Texts =
+            [("0002_b.sql", "b"), ("0001_a.sql", "a"), ("0001_a.sqlite.sql", "lite"), ("0001_a.down.sql", "back")]
+                .map(|(name, text)| (name.to_owned(), text.to_owned()))
+                .into();
         let run = |dialect| of(&texts, dialect).into_iter().map(|migration| migration.up).collect::<Vec<_>>();
         assert_eq!(run(Dialect::Sqlite), ["lite", "b"]);
         assert_eq!(run(Dialect::Postgres), ["a", "b"]);

@@ -23,7 +23,9 @@ pub use manifest::{FORMAT, Kind, Manifest, ManifestFile, ManifestMigration, PROD
 pub use migrations::Dialect;
 pub use pack::{Contents, PackError, Packed, pack};
 pub use refusal::{Code, Refusal};
-pub use verify::{Situation, Trust, VerifiedPackage, verify};
+pub use verify::{Situation, Trust, VerifiedPackage, reopen, verify};
+
+pub(crate) use archive::UnpackError;
 
 /// The parts of a package by their names in the archive.
 const MANIFEST: &str = "manifest.json";

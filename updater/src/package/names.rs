@@ -72,11 +72,13 @@ fn is_device(part: &str) -> bool {
 /// [`Code::ProtectedName`].
 pub fn check_protected(path: &str) -> Result<(), Refusal> {
     let folded = fold(path);
-    let hit = PROTECTED.iter().find(|name| {
-        folded.strip_suffix(*name).is_some_and(|before| before.is_empty() || before.ends_with('/'))
-    });
+    let hit = PROTECTED
+        .iter()
+        .find(|name| folded.strip_suffix(*name).is_some_and(|before| before.is_empty() || before.ends_with('/')));
     match hit {
-        Some(name) => Err(Refusal::new(Code::ProtectedName, format!("{path} would replace {name}, which no package may"))),
+        Some(name) => {
+            Err(Refusal::new(Code::ProtectedName, format!("{path} would replace {name}, which no package may")))
+        }
         None => Ok(()),
     }
 }
@@ -125,7 +127,9 @@ mod tests {
 
     #[test]
     fn plain_names_pass() {
-        for good in ["agent", "assets/logo.svg", "assets/Зразок 1.txt", "console.log", "common/x", "a.b.c", "nulls", "комп"] {
+        for good in
+            ["agent", "assets/logo.svg", "assets/Зразок 1.txt", "console.log", "common/x", "a.b.c", "nulls", "комп"]
+        {
             assert_eq!(check(good), Ok(()), "{good}");
         }
     }
@@ -133,9 +137,34 @@ mod tests {
     #[test]
     fn names_that_lead_elsewhere_on_some_platform_are_refused() {
         for bad in [
-            "", "/etc/passwd", "../up", "a/../b", "./a", "a//b", "a/", "C:/x", "c:x", "\\\\server\\share", "a\\b", "a\0b",
-            "a\nb", "con", "CON.txt", "assets/nul.tar.gz", "COM1", "com¹.txt", "LPT9", "aux .txt", "name.", "name ", "a./b",
-            "a:stream", "what?", "\u{202e}gpj.exe", "CONIN$", " a",
+            "",
+            "/etc/passwd",
+            "../up",
+            "a/../b",
+            "./a",
+            "a//b",
+            "a/",
+            "C:/x",
+            "c:x",
+            "\\\\server\\share",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+            "con",
+            "CON.txt",
+            "assets/nul.tar.gz",
+            "COM1",
+            "com¹.txt",
+            "LPT9",
+            "aux .txt",
+            "name.",
+            "name ",
+            "a./b",
+            "a:stream",
+            "what?",
+            "\u{202e}gpj.exe",
+            "CONIN$",
+            " a",
         ] {
             assert_eq!(check(bad).unwrap_err().code, Code::BadName, "{bad:?}");
         }
@@ -158,7 +187,14 @@ mod tests {
 
     #[test]
     fn the_plants_own_files_are_protected_wherever_they_stand() {
-        for bad in ["license.dat", "assets/config.txt", "x/agent/cert.pem", "AGENT/KEY.PEM", "license/_core.pyd", "a/Credentials.env"] {
+        for bad in [
+            "license.dat",
+            "assets/config.txt",
+            "x/agent/cert.pem",
+            "AGENT/KEY.PEM",
+            "license/_core.pyd",
+            "a/Credentials.env",
+        ] {
             assert_eq!(check_protected(bad).unwrap_err().code, Code::ProtectedName, "{bad}");
         }
         for good in ["myconfig.txt", "agent/cert.pem.md", "xagent/cert.pem", "license.dat/readme", "cert.pem"] {

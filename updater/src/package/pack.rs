@@ -95,7 +95,10 @@ pub fn pack(
         zip.start_file(SIGNATURE, plain.compression_method(CompressionMethod::Stored).compression_level(None))?;
         zip.write_all(&key.sign_reproducibly(&raw))?;
         for (path, file, executable) in &contents.files {
-            zip.start_file(format!("{FILES}{path}"), options.unix_permissions(if *executable { 0o755 } else { 0o644 }))?;
+            zip.start_file(
+                format!("{FILES}{path}"),
+                options.unix_permissions(if *executable { 0o755 } else { 0o644 }),
+            )?;
             copy_file(file, &mut zip, &mut each)?;
         }
         for (name, file) in &contents.migrations {
@@ -109,7 +112,8 @@ pub fn pack(
         let trust = Trust { keys: vec![key.public_key()], required: 1 };
         let bytes = file.metadata()?.len();
         let verified = verify(file, &trust, &Limits::DEFAULT, None)?;
-        let packed = Packed { manifest_sha256: verified.manifest_sha256().to_owned(), manifest: manifest.clone(), bytes };
+        let packed =
+            Packed { manifest_sha256: verified.manifest_sha256().to_owned(), manifest: manifest.clone(), bytes };
         durable::rename(&temporary, out)?;
         Ok(packed)
     })();
@@ -151,7 +155,8 @@ fn read_pieces(path: &Path, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io
 /// Two seconds are the finest that a zip tells, and 1980 the earliest.
 fn dos_time(time: Timestamp) -> DateTime {
     let text = time.with_millis();
-    let number = |range: std::ops::Range<usize>| text.get(range).and_then(|digits| digits.parse::<u16>().ok()).unwrap_or(0);
+    let number =
+        |range: std::ops::Range<usize>| text.get(range).and_then(|digits| digits.parse::<u16>().ok()).unwrap_or(0);
     let [month, day, hour, minute, second] = [5..7, 8..10, 11..13, 14..16, 17..19].map(|range| number(range) as u8);
     DateTime::from_date_and_time(number(0..4), month, day, hour, minute, second).unwrap_or_default()
 }

@@ -91,3 +91,16 @@ codes! {
     /// The package could not be read from disk.
     Unreadable = "unreadable",
 }
+
+impl Code {
+    /// The word in `{"status": …}` of the answer to a delivery; the code itself is its `reason`.
+    pub fn status(self) -> &'static str {
+        match self {
+            Self::InvalidSignature => "invalid_sig",
+            Self::SameVersion => "same_version",
+            Self::OlderVersion => "older_version",
+            Self::TooLarge => "too_large",
+            _ => "invalid_package",
+        }
+    }
+}

@@ -77,7 +77,10 @@ pub fn verify(
     let signers = check_signatures(&mut archive, &raw, &signature, trust, limits)?;
     let manifest = Manifest::parse(&raw)?;
     if manifest.product != PRODUCT {
-        return Err(Refusal::new(Code::WrongProduct, format!("the package is of {:?}, not of {PRODUCT}", manifest.product)));
+        return Err(Refusal::new(
+            Code::WrongProduct,
+            format!("the package is of {:?}, not of {PRODUCT}", manifest.product),
+        ));
     }
     if !Platform::ALL.contains(&manifest.platform.as_str()) {
         return Err(Refusal::new(Code::WrongPlatform, format!("there is no platform {:?}", manifest.platform)));
@@ -91,6 +94,24 @@ pub fn verify(
     }
     let manifest_sha256 = hex(&Sha256::digest(&raw));
     Ok(VerifiedPackage { archive, manifest, manifest_sha256, signature, signers, migrations })
+}
+
+/// Opens a package that was verified and approved before, and kept where only the watchdog writes: it has to be the very
+/// same, whoever is trusted by now.
+///
+/// # Errors
+/// If it is not.
+pub fn reopen(file: File, manifest_sha256: &str, limits: &Limits) -> Result<VerifiedPackage, Refusal> {
+    let mut archive = Archive::open(file, limits)?;
+    let raw = archive.read(MANIFEST, limits.manifest_bytes)?;
+    if hex(&Sha256::digest(&raw)) != manifest_sha256 {
+        return Err(Refusal::new(Code::WrongHash, "it is not the package that was approved"));
+    }
+    let signature = archive.read(SIGNATURE, limits.signature_bytes)?;
+    let manifest = Manifest::parse(&raw)?;
+    let migrations = check_contents(&mut archive, &manifest, limits)?;
+    let manifest_sha256 = manifest_sha256.to_owned();
+    Ok(VerifiedPackage { archive, manifest, manifest_sha256, signature, signers: Vec::new(), migrations })
 }
 
 /// `manifest.sigs.json`.
@@ -126,7 +147,8 @@ fn check_signatures(
         }
     }
     if signers.len() < trust.required {
-        let detail = format!("{} trusted keys have signed this package; {} are required", signers.len(), trust.required);
+        let detail =
+            format!("{} trusted keys have signed this package; {} are required", signers.len(), trust.required);
         return Err(Refusal::new(Code::NotEnoughSignatures, detail));
     }
     Ok(signers.into_iter().collect())
@@ -137,13 +159,19 @@ fn judge(manifest: &Manifest, situation: &Situation) -> Result<(), Refusal> {
     let refuse = |code, detail: String| Err(Refusal::new(code, detail));
     let version = &manifest.version;
     if manifest.platform != Platform::ANY && manifest.platform != situation.platform {
-        return refuse(Code::WrongPlatform, format!("the package is for {}, this is {}", manifest.platform, situation.platform));
+        return refuse(
+            Code::WrongPlatform,
+            format!("the package is for {}, this is {}", manifest.platform, situation.platform),
+        );
     }
     judge_version(version, situation)?;
     if let Some(least) = &manifest.min_version
         && situation.running.cmp_precedence(least).is_lt()
     {
-        return refuse(Code::MinVersion, format!("{version} is only for {least} and later; {} runs here", situation.running));
+        return refuse(
+            Code::MinVersion,
+            format!("{version} is only for {least} and later; {} runs here", situation.running),
+        );
     }
     match &manifest.base {
         Some(bases) if !bases.contains(&situation.running_id) => {
@@ -282,7 +310,11 @@ impl VerifiedPackage {
     ///
     /// # Errors
     /// [`UnpackError`]: refused, or what `each` said.
-    pub(crate) fn unpack(&mut self, path: &str, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), UnpackError> {
+    pub(crate) fn unpack(
+        &mut self,
+        path: &str,
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), UnpackError> {
         let listed = self.manifest.files.iter().find(|file| file.path == path);
         let listed = listed.ok_or_else(|| Refusal::new(Code::MissingFile, format!("{path} is not in the package")))?;
         let mut hash = Sha256::new();

@@ -1,32 +1,41 @@
 //! How everything is: written by the children's tasks, read by everybody.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::{Metrics, Readiness};
 use protocol::Timestamp;
-use protocol::control::{ChildState, ChildStatus, Collected, Exported, PlantStatus};
+use protocol::control::{ChildState, ChildStatus, Collected, Exported, PendingState, PlantStatus, Pulse, UpdateStatus};
 use tokio::sync::watch;
+use updater::boot_record::Phase;
 
 pub struct Board {
     state: Mutex<State>,
     /// Names of children that are ready.
     ready: watch::Sender<Vec<String>>,
+    /// Counts up with what should be told at once.
+    news: watch::Sender<u64>,
 }
 
 struct State {
     status: PlantStatus,
     since: Vec<Option<Instant>>,
     /// Restarts by child and reason.
-    restarts: std::collections::BTreeMap<(String, &'static str), u64>,
+    restarts: BTreeMap<(String, &'static str), u64>,
     unlicensed: Option<String>,
+    phase: Phase,
+    /// What each child has said that it is.
+    versions: BTreeMap<String, String>,
+    /// Children that have been told the phase and have no process yet.
+    starting: Vec<String>,
 }
 
 const METRICS_WITHIN: Duration = Duration::from_secs(2);
 
 impl Board {
-    pub fn new(children: &[&str], metrics_address: String) -> Self {
+    pub fn new(children: &[&str], metrics_address: String, phase: Phase) -> Self {
         let child = |name: &&str| ChildStatus {
             name: (*name).to_owned(),
             pid: None,
@@ -38,15 +47,23 @@ impl Board {
         };
         let status = PlantStatus {
             version: daemon::version().to_owned(),
-            phase: updater::boot_record::Phase::Committed.word().to_owned(),
+            phase: phase.word().to_owned(),
             children: children.iter().map(child).collect(),
             metrics_address: Some(metrics_address),
             licensed: true,
             started_at: Some(Timestamp::now()),
             ..PlantStatus::default()
         };
-        let state = State { status, since: vec![None; children.len()], restarts: Default::default(), unlicensed: None };
-        Self { state: Mutex::new(state), ready: watch::channel(Vec::new()).0 }
+        let state = State {
+            status,
+            since: vec![None; children.len()],
+            restarts: BTreeMap::new(),
+            unlicensed: None,
+            phase,
+            versions: BTreeMap::new(),
+            starting: Vec::new(),
+        };
+        Self { state: Mutex::new(state), ready: watch::channel(Vec::new()).0, news: watch::channel(0).0 }
     }
 
     pub fn status(&self) -> PlantStatus {
@@ -60,7 +77,17 @@ impl Board {
         })
     }
 
+    /// A child is about to be started, and is told this phase. Until its process is known, nobody may believe that there
+    /// is none.
+    pub fn starts(&self, name: &str) -> Phase {
+        self.with(|state| {
+            state.starting.push(name.to_owned());
+            state.phase
+        })
+    }
+
     pub fn started(&self, name: &str, pid: Option<u32>) {
+        self.with(|state| state.starting.retain(|other| other != name));
         self.child(name, |child, since| {
             child.pid = pid;
             child.state = ChildState::Starting;
@@ -70,6 +97,15 @@ impl Board {
 
     pub fn ended(&self, name: &str, state: ChildState, reason: Option<&'static str>) {
         self.ready.send_modify(|ready| ready.retain(|other| other != name));
+        self.with(|state| {
+            state.starting.retain(|other| other != name);
+            state.versions.remove(name);
+            if name == "collector"
+                && let Some(collected) = &mut state.status.collected
+            {
+                collected.holding = false;
+            }
+        });
         self.child(name, |child, since| {
             (child.pid, child.address, child.health_address) = (None, None, None);
             child.state = state;
@@ -99,7 +135,8 @@ impl Board {
         self.with(|state| state.status.children.iter().find(|child| child.name == name)?.health_address.clone())
     }
 
-    pub fn is_ready(&self, name: &str) {
+    pub fn is_ready(&self, name: &str, version: String) {
+        self.with(|state| state.versions.insert(name.to_owned(), version));
         self.child(name, |child, _| child.state = ChildState::Running);
         self.ready.send_modify(|ready| ready.push(name.to_owned()));
     }
@@ -122,6 +159,66 @@ impl Board {
 
     pub fn exported(&self, exported: Exported) {
         self.with(|state| state.status.exported = Some(exported));
+    }
+
+    /// What the boot record says now.
+    pub fn phase(&self, phase: Phase) {
+        let changed = self.with(|state| {
+            state.status.phase = phase.word().to_owned();
+            std::mem::replace(&mut state.phase, phase) != phase
+        });
+        if changed {
+            tracing::info!(phase = phase.word(), "the phase has changed");
+            self.news.send_modify(|news| *news += 1);
+        }
+    }
+
+    pub fn current_phase(&self) -> Phase {
+        self.with(|state| state.phase)
+    }
+
+    pub fn update(&self, update: UpdateStatus) {
+        self.with(|state| {
+            let pending = update.pending.as_ref();
+            // One that has failed waits for a decision of people, not for the operator's reading.
+            state.status.pending_version = pending.map(|pending| pending.version.clone());
+            state.status.update = update;
+        });
+        self.news.send_modify(|news| *news += 1);
+    }
+
+    /// Changes with what should be told at once.
+    pub fn watch_news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// Whether no process of ours writes to the store: the collector has said so, or there is none.
+    pub fn nothing_stores(&self) -> bool {
+        self.with(|state| {
+            let collector = state.status.children.iter().find(|child| child.name == "collector");
+            let none = collector.is_none_or(|collector| collector.pid.is_none());
+            let holds = state.status.collected.as_ref().is_some_and(|collected| collected.holding);
+            if none { !state.starting.iter().any(|name| name == "collector") } else { holds }
+        })
+    }
+
+    pub fn spool_seconds_left(&self) -> Option<f64> {
+        self.with(|state| state.status.collected.as_ref().and_then(|collected| collected.spool_seconds_left))
+    }
+
+    /// What the launcher is told.
+    pub fn pulse(&self) -> Pulse {
+        self.with(|state| {
+            let should_run = |child: &&ChildStatus| child.state != ChildState::Unlicensed;
+            let version = |child: &ChildStatus| {
+                let is_running = child.state == ChildState::Running;
+                (child.name.clone(), state.versions.get(&child.name).filter(|_| is_running).cloned())
+            };
+            Pulse {
+                versions: state.status.children.iter().filter(should_run).map(version).collect(),
+                restarts: state.status.children.iter().map(|child| child.restarts).sum(),
+            }
+        })
     }
 
     /// Why there is no licence; `None` if there is, or none is needed.
@@ -169,6 +266,15 @@ impl Board {
 /// What is wrong, in words for the operator.
 fn problems(status: &PlantStatus, unlicensed: Option<&str>) -> Vec<String> {
     let mut problems: Vec<String> = unlicensed.map(str::to_owned).into_iter().collect();
+    if status.phase == Phase::FallingBack.word() {
+        let what = "an update is being taken back, and the database does not answer yet; readings are kept in the spool, \
+                    and HQ cannot pull until it does";
+        problems.push(what.to_owned());
+    }
+    if let Some(pending) = status.update.pending.as_ref().filter(|pending| pending.state == PendingState::Failed) {
+        let error = pending.error.as_deref().unwrap_or("no reason is known");
+        problems.push(format!("the update to {} failed: {error}; version {} runs", pending.version, status.version));
+    }
     for child in &status.children {
         let name = &child.name;
         match child.state {
@@ -218,7 +324,11 @@ impl Readiness for Board {
         let restarts: Vec<(&[(&str, &str)], f64)> =
             restarts.iter().map(|(labels, count)| (labels.as_slice(), *count)).collect();
         metrics.counter("watchdog_restarts_total", "Restarts of children, by reason.", &restarts);
-        metrics.gauge("update_state", "Phase of the boot record: 0 committed.", &[(&[], 0.0)]);
+        metrics.gauge(
+            "update_state",
+            "Phase: 0 committed, 1 preparing, 2 migrating, 3 trial, 4 committing, 5 falling back.",
+            &[(&[], f64::from(self.current_phase() as u8))],
+        );
         metrics.gauge("build_info", "The running version.", &[(&[("version", daemon::version())], 1.0)]);
     }
 

@@ -9,9 +9,10 @@ use protocol::Exit;
 use protocol::control::{ChildState, FromChild, Role, ToChild};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::board::Board;
+use super::desk::Desk;
 use crate::backoff::{Backoff, Pause};
 use crate::child_log::ChildLog;
 use crate::executable;
@@ -47,6 +48,7 @@ pub struct Child {
     root: InstallRoot,
     board: Arc<Board>,
     control: Arc<Control>,
+    desk: Arc<Desk>,
     orders: watch::Receiver<Orders>,
 }
 
@@ -64,10 +66,11 @@ impl Child {
         root: &InstallRoot,
         board: Arc<Board>,
         control: Arc<Control>,
+        desk: Arc<Desk>,
         orders: watch::Receiver<Orders>,
     ) -> Self {
         let place = super::CHILDREN.iter().position(|child| *child == name).unwrap_or(0);
-        Self { name, place, root: root.clone(), board, control, orders }
+        Self { name, place, root: root.clone(), board, control, desk, orders }
     }
 
     /// Until the orders say stop.
@@ -115,10 +118,9 @@ impl Child {
         let folder = self.root.path().to_string_lossy().into_owned();
         // Read at each start, so that what a person has changed counts from then on.
         let database_url = Credentials::read(&self.root.credentials_file()).ok().and_then(|read| read.database_url);
-        let environment: Vec<(&str, &str)> = match &database_url {
-            Some(url) if self.name != "portal" => vec![("DATABASE_URL", url)],
-            _ => Vec::new(),
-        };
+        let mut environment = vec![(daemon::PHASE, self.board.starts(self.name).word())];
+        environment
+            .extend(database_url.iter().filter(|_| self.name != "portal").map(|url| ("DATABASE_URL", url.as_str())));
         let started = Process::start(&program, &["--root", &folder], self.root.path(), &environment, Log::Piped);
         let (mut process, Output { lines, log }) = match started {
             Ok(started) => started,
@@ -129,9 +131,11 @@ impl Child {
         };
         self.board.started(self.name, process.id());
         tracing::info!(child = self.name, pid = process.id(), "started");
-        let listening = tokio::spawn(listen(self.name, lines, self.board.clone(), self.control.clone()));
+        let (answers, answered) = mpsc::channel(16);
+        let mouth = Mouth { name: self.name, board: self.board.clone(), control: self.control.clone(), answers };
+        let listening = tokio::spawn(mouth.listen(lines, self.desk.clone()));
         let logging = tokio::spawn(keep_log(self.name, log, self.root.logs()));
-        let telling = process.input.take().map(|input| tokio::spawn(tell(input, self.board.clone())));
+        let telling = process.input.take().map(|input| tokio::spawn(tell(input, self.board.clone(), answered)));
         let end = tokio::select! {
             status = process.wait() => End::Exited(status.ok().and_then(|status| status.code())),
             () = probe(self.name, &self.board) => End::Hung,
@@ -207,20 +211,45 @@ fn configuration_stamps(root: &InstallRoot) -> Vec<(std::path::PathBuf, Option<S
     stamps
 }
 
-/// What the child says on its standard output.
-async fn listen(name: &'static str, lines: ChildStdout, board: Arc<Board>, control: Arc<Control>) {
-    let mut lines = BufReader::new(lines).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        match serde_json::from_str(&line) {
-            Ok(FromChild::Listening { role: Role::Service, url }) => {
-                board.listening(name, &url);
-                control.listening(Role::Service, &format!("{name} {url}"));
+/// What the child says on its standard output, and where answers to its questions go.
+struct Mouth {
+    name: &'static str,
+    board: Arc<Board>,
+    control: Arc<Control>,
+    answers: mpsc::Sender<ToChild>,
+}
+
+impl Mouth {
+    async fn listen(self, lines: ChildStdout, desk: Arc<Desk>) {
+        let mut lines = BufReader::new(lines).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            match serde_json::from_str(&line) {
+                Ok(line) => self.hear(line, &desk),
+                Err(_) => tracing::warn!(child = self.name, "said something that is not understood"),
             }
-            Ok(FromChild::Listening { role: Role::Health, url }) => board.health_at(name, &url),
-            Ok(FromChild::Ready { .. }) => board.is_ready(name),
-            Ok(FromChild::Collected(collected)) => board.collected(collected),
-            Ok(FromChild::Exported(exported)) => board.exported(exported),
-            Err(_) => tracing::warn!(child = name, "said something that is not understood"),
+        }
+    }
+
+    fn hear(&self, line: FromChild, desk: &Arc<Desk>) {
+        let name = self.name;
+        match line {
+            FromChild::Listening { role: Role::Service, url } => {
+                self.board.listening(name, &url);
+                self.control.listening(Role::Service, &format!("{name} {url}"));
+            }
+            FromChild::Listening { role: Role::Health, url } => self.board.health_at(name, &url),
+            FromChild::Ready { version } => self.board.is_ready(name, version),
+            FromChild::Collected(collected) => self.board.collected(collected),
+            FromChild::Exported(exported) => self.board.exported(exported),
+            FromChild::Ask { request, question } => {
+                let (answers, desk) = (self.answers.clone(), desk.clone());
+                tokio::spawn(async move {
+                    let answer = desk.answer(name, question).await;
+                    // Nobody hears it if the child has ended meanwhile.
+                    let _ = answers.send(ToChild::Answer { request, answer }).await;
+                });
+            }
+            FromChild::Pulse(_) => tracing::warn!(child = name, "only a supervisor has a pulse"),
         }
     }
 }
@@ -243,15 +272,21 @@ async fn keep_log(name: &'static str, log: Option<ChildStderr>, folder: std::pat
     }
 }
 
-/// Tells the child how everything is. Dropped, it closes the child's standard input.
-async fn tell(mut input: ChildStdin, board: Arc<Board>) {
+/// Tells the child how everything is, and what it has asked. Dropped, it closes the child's standard input.
+async fn tell(mut input: ChildStdin, board: Arc<Board>, mut answers: mpsc::Receiver<ToChild>) {
+    let mut news = board.watch_news();
+    let mut next = ToChild::Status(Box::new(board.status()));
     loop {
-        let mut line = serde_json::to_vec(&ToChild::Status(Box::new(board.status()))).expect("a status serialises");
+        let mut line = serde_json::to_vec(&next).expect("a status serialises");
         line.push(b'\n');
         if input.write_all(&line).await.is_err() {
             return;
         }
-        tokio::time::sleep(TELL_STATUS_EVERY).await;
+        next = tokio::select! {
+            Some(answer) = answers.recv() => answer,
+            _ = news.changed() => ToChild::Status(Box::new(board.status())),
+            () = tokio::time::sleep(TELL_STATUS_EVERY) => ToChild::Status(Box::new(board.status())),
+        };
     }
 }
 

@@ -3,6 +3,9 @@
 
 mod board;
 mod child;
+mod desk;
+mod pin;
+mod updating;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,20 +16,26 @@ use config::{Credentials, InstallRoot, Settings};
 use daemon::{Control, Health};
 use durable::Access;
 use protocol::Failure;
+use protocol::control::FromChild;
 use tokio::sync::watch;
+use updater::boot_record::Phase;
 
 use crate::license;
 use crate::status::RunFile;
 use board::Board;
 use child::{Child, Orders};
+use desk::Desk;
 
 /// In the order in which they start.
 const CHILDREN: [&str; 3] = ["collector", "agent", "portal"];
+/// The collector only spools then.
+const WITHOUT_DATABASE: [&str; 2] = ["collector", "portal"];
+const BEAT_EVERY: Duration = Duration::from_millis(250);
 /// The next child starts when the one before is ready, or after this.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs until it is told to stop, or its launcher is gone.
+/// Runs until it is told to stop, its launcher is gone, or an update wants the launcher's turn.
 ///
 /// # Errors
 /// Bad configuration, or a port in use.
@@ -34,21 +43,30 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
     Credentials::read(&root.credentials_file())?;
+    let record = updater::settle::read(root)?;
     let control = Arc::new(Control::start());
     let health = Health::bind(settings.metrics_port).await?;
-    let board = Arc::new(Board::new(&CHILDREN, health.url()));
+    let children = children_in(record.phase);
+    let board = Arc::new(Board::new(children, health.url(), record.phase));
     let run_file = serde_json::to_vec(&RunFile { metrics_address: health.url() }).expect("an address serialises");
     durable::replace(&root.run_file(), &run_file, Access::Shared)?;
     health.serve(control.clone(), board.clone(), routes(&board));
+    let desk = Arc::new(Desk::new(root, &settings));
+    tokio::spawn(updating::follow(root.clone(), board.clone()));
+    let applying = updating::apply_approved(root.clone(), board.clone(), desk.clone(), control.clone());
+    let applying = tokio::spawn(applying);
+    tokio::spawn(beat(board.clone(), control.clone()));
+    let judged = (root.clone(), settings.clone());
+    tokio::task::spawn_blocking(move || judge_waiting_package(&judged.0, &judged.1));
 
     let (orders, _) = watch::channel(Orders::default());
-    let mut children = Vec::new();
-    for name in CHILDREN {
+    let mut running = Vec::new();
+    for &name in children {
         if name == "collector" {
             judge_license(root, &settings, &board, &orders);
         }
-        let child = Child::new(name, root, board.clone(), control.clone(), orders.subscribe());
-        children.push(tokio::spawn(child.run()));
+        let child = Child::new(name, root, board.clone(), control.clone(), desk.clone(), orders.subscribe());
+        running.push(tokio::spawn(child.run()));
         let ready = board.ready(name);
         tokio::select! {
             () = control.stopped() => break,
@@ -62,13 +80,40 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
         }
     }
     // In reverse: the door first, the collector last.
-    for (at, child) in children.into_iter().enumerate().rev() {
+    for (at, child) in running.into_iter().enumerate().rev() {
         orders.send_modify(|orders| orders.stop_from = at);
         let _ = child.await;
     }
+    let _ = applying.await;
     durable::remove(&root.run_file())?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// While it cannot be asked which database is the right one, nothing may look into it.
+fn children_in(phase: Phase) -> &'static [&'static str] {
+    match phase {
+        Phase::Migrating | Phase::FallingBack => &WITHOUT_DATABASE,
+        Phase::Committed | Phase::Preparing | Phase::Trial | Phase::Committing => &CHILDREN,
+    }
+}
+
+/// Keys, versions and time may have changed since it came.
+fn judge_waiting_package(root: &InstallRoot, settings: &Settings) {
+    // Held by somebody else, an update is under way and what waits is being judged.
+    let Ok(_lock) = durable::Lock::take(&root.update_lock()) else { return };
+    match updater::pending::judge_again(root, settings) {
+        Ok(None) => {}
+        Ok(Some(refusal)) => tracing::warn!(%refusal, "the waiting update is no longer good and was removed"),
+        Err(failure) => tracing::error!(%failure, "the waiting update could not be judged"),
+    }
+}
+
+/// Shows the launcher that this process lives, and how its children are.
+async fn beat(board: Arc<Board>, control: Arc<Control>) {
+    while tokio::time::timeout(BEAT_EVERY, control.stopped()).await.is_err() {
+        control.say(&FromChild::Pulse(board.pulse()));
+    }
 }
 
 fn routes(board: &Arc<Board>) -> Router {

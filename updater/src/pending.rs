@@ -1,0 +1,221 @@
+//! `pending_update/`: the package that waits for the operator, and `meta.json`, which tells of it.
+//!
+//! The agent lays what it has received and verified into `incoming/`; the watchdog judges it again, moves it here and
+//! writes `meta.json`, which alone says that a package waits. A package without it is a left-over.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+
+use config::{InstallRoot, Settings};
+use durable::Access;
+use protocol::control::{Changes, PendingState, PendingUpdate};
+use protocol::{Failure, Timestamp};
+
+use crate::boot_record::{BootRecord, Phase};
+use crate::package::{Code, Refusal, VerifiedPackage, verify};
+use crate::situation::{limits, situation, trust};
+use crate::version_directory::{VERSION_FILE, read_tree};
+
+/// Why a package was not taken in.
+#[derive(Debug)]
+pub enum NotTaken {
+    Refused(Refusal),
+    /// Another one is being applied.
+    Busy,
+    Failed(Failure),
+}
+
+/// The package that waits, if one does.
+pub fn read(root: &InstallRoot) -> Option<PendingUpdate> {
+    let bytes = fs::read(root.pending_meta()).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Takes a received package in: judged against what runs here now, it replaces the one that waits.
+///
+/// # Errors
+/// [`NotTaken`]; then the file is gone, and what waited still waits.
+pub fn take_in(root: &InstallRoot, settings: &Settings, file_name: &str) -> Result<PendingUpdate, NotTaken> {
+    let received = root.incoming().join(file_name);
+    // A name, not a way out.
+    if file_name.contains(['/', '\\']) || file_name.starts_with('.') {
+        return Err(NotTaken::Failed(Failure::failed(format!("{file_name} is no received package"))));
+    }
+    let taken = judge_and_place(root, settings, &received);
+    if taken.is_err() {
+        let _ = durable::remove(&received);
+    }
+    taken
+}
+
+fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &PathBuf) -> Result<PendingUpdate, NotTaken> {
+    let record = BootRecord::read(&root.boot_record()).map_err(Failure::configuration)?;
+    if record.phase != Phase::Committed {
+        return Err(NotTaken::Busy);
+    }
+    let file = File::open(received).map_err(|error| durable::name_error("read", received, error))?;
+    let bytes = file.metadata().map_err(|error| durable::name_error("read", received, error))?.len();
+    let situation = situation(root, settings, &record)?;
+    let package = verify(file, &trust(root, settings)?, &limits(settings), Some(&situation))?;
+    let before = read(root);
+    let mut meta = describe(&package, bytes, &changes(root, &record, &package)?);
+    if let Some(before) = before.as_ref().filter(|before| before.manifest_sha256 == meta.manifest_sha256) {
+        // The same again: HQ was not sure. It has been here since it first came.
+        meta.received_at = before.received_at;
+    }
+    drop(package);
+    let place = root.pending_update().join(&meta.package);
+    durable::rename(received, &place)?;
+    write(root, &meta)?;
+    if let Some(before) = before.filter(|before| before.package != meta.package) {
+        let _ = durable::remove(&root.pending_update().join(before.package));
+    }
+    Ok(meta)
+}
+
+fn describe(package: &VerifiedPackage, bytes: u64, changes: &Changes) -> PendingUpdate {
+    let manifest = package.manifest();
+    PendingUpdate {
+        version: manifest.version.to_string(),
+        notes: manifest.notes.clone(),
+        package: format!("update_v{}.zip", manifest.version),
+        manifest_sha256: package.manifest_sha256().to_owned(),
+        package_bytes: bytes,
+        created: manifest.created,
+        received_at: Timestamp::now(),
+        expires: manifest.expires,
+        signers: package.signers().to_vec(),
+        bound: manifest.base.is_some() || manifest.complete,
+        changes: changes.clone(),
+        migrations: manifest.migrations.iter().map(|migration| migration.name.clone()).collect(),
+        state: PendingState::Waiting,
+        error: None,
+    }
+}
+
+/// What the package would change in the version that runs.
+fn changes(root: &InstallRoot, record: &BootRecord, package: &VerifiedPackage) -> io::Result<Changes> {
+    let tree = read_tree(&root.versions().join(&record.current))?;
+    let manifest = package.manifest();
+    let mut changes = Changes::default();
+    for file in &manifest.files {
+        match tree.iter().find(|running| running.path == file.path) {
+            None => changes.added.push(file.path.clone()),
+            Some(running) if running.sha256 != file.sha256 || running.executable != file.executable => {
+                changes.changed.push(file.path.clone());
+            }
+            Some(_) => {}
+        }
+    }
+    for running in tree.iter().filter(|running| running.path != VERSION_FILE) {
+        let kept = !manifest.complete && !manifest.remove.contains(&running.path)
+            || manifest.files.iter().any(|file| file.path == running.path);
+        if !kept {
+            changes.removed.push(running.path.clone());
+        }
+    }
+    Ok(changes)
+}
+
+/// Notes what has become of the waiting package; nothing if it is no longer this one.
+///
+/// # Errors
+/// Those of the file system.
+pub fn set_state(
+    root: &InstallRoot,
+    manifest_sha256: &str,
+    state: PendingState,
+    error: Option<String>,
+) -> io::Result<()> {
+    match read(root) {
+        Some(meta) if meta.manifest_sha256 == manifest_sha256 => write(root, &PendingUpdate { state, error, ..meta }),
+        _ => Ok(()),
+    }
+}
+
+/// Nothing waits any more.
+///
+/// # Errors
+/// Those of the file system.
+pub fn clear(root: &InstallRoot) -> io::Result<()> {
+    let meta = read(root);
+    durable::remove(&root.pending_meta())?;
+    match meta {
+        Some(meta) => durable::remove(&root.pending_update().join(meta.package)),
+        None => Ok(()),
+    }
+}
+
+/// At a start: what waits is judged anew (keys, versions and time may have changed, and a kill may have left a package
+/// beside the `meta.json` of another), and left-overs are removed.
+///
+/// # Errors
+/// Those of the file system or the configuration; a package that no longer passes is removed and told.
+pub fn judge_again(root: &InstallRoot, settings: &Settings) -> Result<Option<Refusal>, Failure> {
+    let record = BootRecord::read(&root.boot_record()).map_err(Failure::configuration)?;
+    if record.phase != Phase::Committed {
+        return Ok(None);
+    }
+    let meta = read(root);
+    let waiting = meta.as_ref().map(|meta| root.pending_update().join(&meta.package));
+    for entry in fs::read_dir(root.pending_update())
+        .map_err(|error| durable::name_error("read", &root.pending_update(), error))?
+    {
+        let path = entry.map_err(|error| durable::name_error("read", &root.pending_update(), error))?.path();
+        if path.extension().is_some_and(|ending| ending == "zip") && Some(&path) != waiting.as_ref() {
+            durable::remove(&path)?;
+        }
+    }
+    let (Some(meta), Some(path)) = (meta, waiting) else {
+        durable::remove(&root.pending_meta())?;
+        return Ok(None);
+    };
+    let mut situation = situation(root, settings, &record)?;
+    situation.waiting = None;
+    let judged = match File::open(&path) {
+        Ok(file) => verify(file, &trust(root, settings)?, &limits(settings), Some(&situation)),
+        Err(error) => Err(Refusal { code: Code::Unreadable, detail: format!("{}: {error}", path.display()) }),
+    };
+    match judged {
+        Err(refusal) => {
+            clear(root)?;
+            Ok(Some(refusal))
+        }
+        Ok(package) => {
+            let fresh = describe(&package, meta.package_bytes, &changes(root, &record, &package)?);
+            let same = fresh.manifest_sha256 == meta.manifest_sha256;
+            let state = match meta.state {
+                // Its attempt is over, however it ended.
+                PendingState::Applying => PendingState::Waiting,
+                state => state,
+            };
+            write(root, &if same { PendingUpdate { state, changes: fresh.changes, ..meta } } else { fresh })?;
+            Ok(None)
+        }
+    }
+}
+
+fn write(root: &InstallRoot, meta: &PendingUpdate) -> io::Result<()> {
+    let mut json = serde_json::to_vec_pretty(meta).expect("plain values serialise");
+    json.push(b'\n');
+    durable::replace(&root.pending_meta(), &json, Access::Shared)
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Failure> for NotTaken {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<io::Error> for NotTaken {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}

@@ -1,0 +1,53 @@
+//! What a package is judged against on this plant PC.
+
+use config::{InstallRoot, Settings, Unbound};
+use protocol::Failure;
+use protocol::signing::PublicKey;
+use semver::Version;
+
+use crate::boot_record::BootRecord;
+use crate::database::ActiveDatabase;
+use crate::package::{Limits, Platform, Situation, Trust};
+use crate::{pending, trusted_time};
+
+/// The keys that may sign a package here.
+///
+/// # Errors
+/// A key file that cannot be used.
+pub fn trust(root: &InstallRoot, settings: &Settings) -> Result<Trust, Failure> {
+    let keys = PublicKey::read_all(&root.resolve(&settings.update_public_key_file))?;
+    Ok(Trust { keys, required: settings.update_signatures_required.get() as usize })
+}
+
+/// The format's limits, and the plant's own bound on a package's size.
+pub fn limits(settings: &Settings) -> Limits {
+    let package_bytes = settings.update_max_bytes.min(Limits::DEFAULT.package_bytes);
+    Limits { package_bytes, ..Limits::DEFAULT }
+}
+
+/// What runs here, what ran here, what waits, and what time it is.
+///
+/// # Errors
+/// A boot record or configuration that cannot be used.
+pub fn situation(root: &InstallRoot, settings: &Settings, record: &BootRecord) -> Result<Situation, Failure> {
+    let database = ActiveDatabase::of(root)?;
+    Ok(Situation {
+        running: version_of(&record.current)?,
+        running_id: record.current.clone(),
+        floor: record.floor.clone(),
+        waiting: pending::read(root).and_then(|pending| Version::parse(&pending.version).ok()),
+        platform: Platform::here(),
+        now: trusted_time::now(root),
+        allow_unbound: settings.update_unbound == Unbound::Allow,
+        dialect: database.dialect(root.path())?,
+    })
+}
+
+/// The version in a version directory's name.
+///
+/// # Errors
+/// A name of another form.
+pub fn version_of(id: &str) -> Result<Version, Failure> {
+    let version = id.rsplit_once('-').and_then(|(version, _)| Version::parse(version).ok());
+    version.ok_or_else(|| Failure::configuration(format!("`{id}` is no version directory's name")))
+}

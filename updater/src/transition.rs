@@ -1,0 +1,152 @@
+//! Every legal change of the boot record, in one `match`; all else is refused.
+
+use semver::Version;
+
+use crate::boot_record::{Attempt, BootRecord, Database, Phase, Previous, Trial};
+
+/// What is to happen next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The operator has approved a package.
+    Approve { id: String, manifest_sha256: String, from_version: Version, to_version: Version },
+    /// The new version directory is whole; from here on the collector spools.
+    Migrate { to: String, in_place: bool },
+    /// The database is migrated: the new version runs from now on.
+    Switch { database: Option<Database> },
+    /// The new version is about to be started, in this boot of the machine.
+    Start { boot: Option<String> },
+    /// The new version has proved itself.
+    Pass,
+    /// The attempt is given up.
+    Fail { error: String },
+    /// Everything that shows the outcome is written.
+    Finish,
+}
+
+/// A step that the phase does not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not in the phase {}", .phase.word())]
+pub struct NotNow {
+    pub phase: Phase,
+}
+
+/// An error is shown in one line, and two of them have to fit into a slot.
+const LONGEST_ERROR: usize = 400;
+
+impl BootRecord {
+    /// The record after `step`.
+    ///
+    /// # Errors
+    /// [`NotNow`].
+    pub fn after(&self, step: Step) -> Result<Self, NotNow> {
+        let not_now = NotNow { phase: self.phase };
+        let mut next = self.clone();
+        match (self.phase, step, next.attempt.as_mut()) {
+            (Phase::Committed, Step::Approve { id, manifest_sha256, from_version, to_version }, _) => {
+                next.phase = Phase::Preparing;
+                next.attempts += 1;
+                next.attempt = Some(Attempt {
+                    number: next.attempts,
+                    id,
+                    manifest_sha256,
+                    from_version,
+                    to_version,
+                    to: None,
+                    database: None,
+                    in_place: false,
+                    trial: Trial::default(),
+                    error: None,
+                });
+            }
+            (Phase::Preparing, Step::Migrate { to, in_place }, Some(attempt)) => {
+                next.phase = Phase::Migrating;
+                (attempt.to, attempt.in_place) = (Some(to), in_place);
+            }
+            (Phase::Migrating, Step::Switch { database }, Some(attempt)) => {
+                next.phase = Phase::Trial;
+                attempt.database = database;
+            }
+            (Phase::Trial, Step::Start { boot }, Some(attempt)) => {
+                let trial = &mut attempt.trial;
+                trial.starts += 1;
+                trial.restarts = if trial.boot.is_some() && trial.boot == boot { trial.restarts + 1 } else { 0 };
+                trial.boot = boot;
+            }
+            (Phase::Trial, Step::Pass, Some(_)) => next.phase = Phase::Committing,
+            (Phase::Preparing | Phase::Migrating | Phase::Trial, Step::Fail { error }, Some(attempt)) => {
+                next.phase = Phase::FallingBack;
+                attempt.error = Some(error.chars().take(LONGEST_ERROR).collect());
+            }
+            (Phase::Committing, Step::Finish, Some(_)) => next.commit(),
+            (Phase::FallingBack, Step::Finish, Some(_)) => (next.phase, next.attempt) = (Phase::Committed, None),
+            _ => return Err(not_now),
+        }
+        Ok(next)
+    }
+
+    fn commit(&mut self) {
+        self.phase = Phase::Committed;
+        let Some(attempt) = self.attempt.take() else { return };
+        let Some(to) = attempt.to else { return };
+        let database = std::mem::replace(&mut self.database, attempt.database);
+        self.previous = Some(Previous { current: std::mem::replace(&mut self.current, to), database });
+        if self.floor.cmp_precedence(&attempt.to_version).is_lt() {
+            self.floor = attempt.to_version;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps() -> Vec<Step> {
+        vec![
+            Step::Approve {
+                id: "a".into(),
+                manifest_sha256: "m".into(),
+                from_version: Version::new(1, 0, 0),
+                to_version: Version::new(1, 1, 0),
+            },
+            Step::Migrate { to: "1.1.0-bbbbbbbb".into(), in_place: true },
+            Step::Switch { database: None },
+            Step::Start { boot: Some("b".into()) },
+            Step::Pass,
+            Step::Fail { error: "x".repeat(1000) },
+            Step::Finish,
+        ]
+    }
+
+    #[test]
+    fn whatever_the_order_of_steps_the_record_stays_sound() {
+        let first = BootRecord::first("1.0.0-aaaaaaaa".into(), Version::new(1, 0, 0));
+        let mut reached = vec![first.clone()];
+        let mut seen = reached.clone();
+        while let Some(record) = reached.pop() {
+            for step in steps() {
+                let Ok(next) = record.after(step.clone()) else { continue };
+                assert_eq!(next.attempt.is_none(), next.phase == Phase::Committed, "{step:?}");
+                assert!(["1.0.0-aaaaaaaa", "1.1.0-bbbbbbbb"].contains(&next.running()));
+                // Only a trial that has passed changes what is committed.
+                let committed = record.phase == Phase::Committing && step == Step::Finish;
+                assert_eq!(next.current != record.current || next.floor != record.floor, committed, "{step:?}");
+                if !seen.contains(&next)
+                    && next.attempts < 2
+                    && next.attempt.as_ref().is_none_or(|a| a.trial.starts < 3)
+                {
+                    seen.push(next.clone());
+                    reached.push(next);
+                }
+            }
+        }
+        assert!(seen.iter().any(|record| record.current == "1.1.0-bbbbbbbb" && record.floor == Version::new(1, 1, 0)));
+        assert!(seen.len() > 8, "{}", seen.len());
+    }
+
+    #[test]
+    fn an_approval_counts_once() {
+        let first = BootRecord::first("1.0.0-aaaaaaaa".into(), Version::new(1, 0, 0));
+        let approved = first.after(steps().remove(0)).unwrap();
+        assert_eq!(approved.after(steps().remove(0)), Err(NotNow { phase: Phase::Preparing }));
+    }
+}

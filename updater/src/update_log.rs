@@ -1,0 +1,39 @@
+//! `agent/update_log.jsonl`: one line an attempt.
+
+use std::fs;
+use std::io;
+
+use config::InstallRoot;
+use durable::Access;
+use protocol::control::Attempted;
+
+/// Adds the attempt's line, unless it is there: whoever was killed behind this step takes it again.
+///
+/// # Errors
+/// Those of the file system.
+pub fn add(root: &InstallRoot, attempted: &Attempted) -> io::Result<()> {
+    let file = root.update_log();
+    let text = match fs::read_to_string(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(|error| durable::name_error("read", &file, error))?,
+    };
+    if lines(&text).any(|line| line.attempt == attempted.attempt) {
+        return Ok(());
+    }
+    let line = serde_json::to_string(attempted).expect("plain values serialise");
+    let separator = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    durable::replace(&file, format!("{text}{separator}{line}\n").as_bytes(), Access::Shared)
+}
+
+/// The newest attempts, newest first.
+pub fn newest(root: &InstallRoot, at_most: usize) -> Vec<Attempted> {
+    let text = fs::read_to_string(root.update_log()).unwrap_or_default();
+    let mut attempts: Vec<Attempted> = lines(&text).collect();
+    attempts.reverse();
+    attempts.truncate(at_most);
+    attempts
+}
+
+fn lines(text: &str) -> impl Iterator<Item = Attempted> {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok())
+}

@@ -1,0 +1,158 @@
+//! Is a new version healthy? Judged by what its supervisor shows, on the launcher's own clock.
+
+use std::time::{Duration, Instant};
+
+use protocol::control::Pulse;
+
+/// What has been seen of a version that is on trial.
+pub struct Trial {
+    length: Duration,
+    version: String,
+    started: Instant,
+    beaten: Instant,
+    /// Since when all children have been ready without a break.
+    ready_since: Option<Instant>,
+    /// Since when one that was ready is not.
+    ill_since: Option<Instant>,
+    failed: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Open,
+    Passed,
+    /// Why, for people.
+    Failed(String),
+}
+
+/// All children have to be ready by then; with the time that a fallback takes this keeps the promise of thirty seconds
+/// beyond the trial's length.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// A supervisor that shows no life for so long hangs.
+const SILENT: Duration = Duration::from_secs(8);
+/// A child may be busy for a moment.
+const ILL: Duration = Duration::from_secs(8);
+
+impl Trial {
+    pub fn new(length: Duration, version: String, now: Instant) -> Self {
+        Self { length, version, started: now, beaten: now, ready_since: None, ill_since: None, failed: None }
+    }
+
+    pub fn beat(&mut self, pulse: &Pulse, now: Instant) {
+        self.beaten = now;
+        if pulse.restarts > 0 {
+            self.failed.get_or_insert_with(|| "one of the new version's programs has ended".to_owned());
+        }
+        for (child, version) in &pulse.versions {
+            if let Some(version) = version.as_ref().filter(|version| **version != self.version) {
+                self.failed
+                    .get_or_insert_with(|| format!("{child} reports version {version} instead of {}", self.version));
+            }
+        }
+        let ready = ["agent", "portal"].iter().all(|child| pulse.versions.contains_key(*child))
+            && pulse.versions.values().all(Option::is_some);
+        match (ready, self.ready_since) {
+            (true, _) => {
+                self.ready_since.get_or_insert(now);
+                self.ill_since = None;
+            }
+            (false, Some(_)) => {
+                self.ill_since.get_or_insert(now);
+            }
+            (false, None) => {}
+        }
+    }
+
+    pub fn judge(&self, now: Instant) -> Verdict {
+        let since = |instant: Instant| now.saturating_duration_since(instant);
+        if let Some(error) = &self.failed {
+            return Verdict::Failed(error.clone());
+        }
+        if since(self.beaten) > SILENT {
+            return Verdict::Failed("the new version's watchdog shows no life".to_owned());
+        }
+        match (self.ready_since, self.ill_since) {
+            (None, _) if since(self.started) > READY_WITHIN => {
+                Verdict::Failed("the new version's programs were not all ready in time".to_owned())
+            }
+            (_, Some(ill)) if since(ill) > ILL => {
+                Verdict::Failed("the new version's programs stopped being ready".to_owned())
+            }
+            (Some(ready), None) if since(ready) >= self.length => Verdict::Passed,
+            _ => Verdict::Open,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pulse(versions: [Option<&str>; 3], restarts: u64) -> Pulse {
+        let names = ["agent", "collector", "portal"].map(str::to_owned);
+        Pulse {
+            versions: names.into_iter().zip(versions.map(|version| version.map(str::to_owned))).collect(),
+            restarts,
+        }
+    }
+
+    /// Beats every second what `at` says, and tells the verdict and its second.
+    fn try_out(length: u64, at: impl Fn(u64) -> Option<Pulse>) -> (Verdict, u64) {
+        let start = Instant::now();
+        let mut trial = Trial::new(Duration::from_secs(length), "2.0.0".to_owned(), start);
+        for second in 0..1000 {
+            let now = start + Duration::from_secs(second);
+            if let Some(pulse) = at(second) {
+                trial.beat(&pulse, now);
+            }
+            match trial.judge(now) {
+                Verdict::Open => {}
+                verdict => return (verdict, second),
+            }
+        }
+        panic!("no verdict");
+    }
+
+    const GOOD: [Option<&str>; 3] = [Some("2.0.0"); 3];
+
+    #[test]
+    fn a_healthy_version_passes_after_its_time() {
+        assert_eq!(
+            try_out(60, |second| Some(pulse(if second < 5 { [None; 3] } else { GOOD }, 0))),
+            (Verdict::Passed, 65)
+        );
+        // Unlicensed, the collector is not expected.
+        let unlicensed = |_| {
+            let mut pulse = pulse(GOOD, 0);
+            pulse.versions.remove("collector");
+            Some(pulse)
+        };
+        assert_eq!(try_out(1, unlicensed), (Verdict::Passed, 1));
+    }
+
+    #[test]
+    fn every_kind_of_illness_is_seen_in_time() {
+        for (what, at) in [
+            ("never ready", (|_| Some(pulse([Some("2.0.0"), None, Some("2.0.0")], 0))) as fn(u64) -> Option<Pulse>),
+            ("never a pulse", |_| None),
+            ("hangs after a while", |second| (second < 20).then(|| pulse(GOOD, 0))),
+            ("wrong version", |_| Some(pulse([Some("2.0.0"), Some("1.0.0"), Some("2.0.0")], 0))),
+            ("breaks after 20 s", |second| Some(pulse(GOOD, u64::from(second >= 20)))),
+            ("stops being ready", |second| Some(pulse(if second < 20 { GOOD } else { [None; 3] }, 0))),
+            ("only two of three", |_| {
+                Some(Pulse { versions: [("agent".to_owned(), Some("2.0.0".to_owned()))].into(), restarts: 0 })
+            }),
+        ] {
+            let (verdict, second) = try_out(60, at);
+            assert!(matches!(verdict, Verdict::Failed(_)), "{what}: {verdict:?}");
+            assert!(second <= 60 + 20, "{what}: {second} s");
+        }
+    }
+
+    #[test]
+    fn a_moment_of_not_being_ready_is_no_illness() {
+        let at =
+            |second: u64| Some(pulse(if second % 10 == 3 { [Some("2.0.0"), None, Some("2.0.0")] } else { GOOD }, 0));
+        assert_eq!(try_out(30, at).0, Verdict::Passed);
+    }
+}
