@@ -22,6 +22,7 @@ use updater::database::ActiveDatabase;
 use account::Account;
 use exchange::cuts::Cuts;
 use exchange::export::Exporter;
+use exchange::update::Deliveries;
 use server::certificate::Certificate;
 use server::connections::Connections;
 use session::Sessions;
@@ -34,6 +35,7 @@ pub(crate) struct Agent {
     pub certificate: Arc<Certificate>,
     pub sessions: Sessions,
     pub exporter: Exporter,
+    pub deliveries: Deliveries,
     pub account: Arc<Account>,
 }
 
@@ -61,7 +63,9 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let strange = Arc::new(Mutex::new(None));
     tokio::spawn(stop_at_strange_schema(database.clone(), root.clone(), control.clone(), strange.clone()));
     let exporter = Exporter::new(database, root.clone(), cuts, control.clone());
-    let agent = Arc::new(Agent { root: root.clone(), settings, control, certificate, sessions, exporter, account });
+    let deliveries = Deliveries::new(root);
+    let root = root.clone();
+    let agent = Arc::new(Agent { root, settings, control, certificate, sessions, exporter, deliveries, account });
 
     let listener = server::bind(&agent.settings).await?;
     let address = listener.local_addr().map_err(|error| Failure::failed(error.to_string()))?;

@@ -15,17 +15,22 @@ use http_body_util::BodyExt as _;
 use crate::{Agent, exchange, session};
 
 pub fn router(agent: Arc<Agent>) -> Router {
-    let in_session = Router::new()
+    let answered_soon = Router::new()
         .route("/data/export", get(exchange::export::export).head(no_such_method))
         .route("/status", get(exchange::status::status))
+        .route_layer(middleware::from_fn(bounded_answer));
+    let in_session = answered_soon
+        // Takes as long as the package takes to arrive; bounds that itself.
+        .route("/update", post(exchange::update::update))
         .route_layer(middleware::from_fn_with_state(agent.clone(), session::require_token));
     Router::new()
         .route("/auth/challenge", get(session::challenge))
         .route("/auth", post(session::authenticate))
+        .route_layer(middleware::from_fn(bounded_answer))
         .merge(in_session)
         .fallback(async || refusal(StatusCode::NOT_FOUND, "no such path"))
         .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn(bounded_answer))
+        .layer(middleware::map_response(never_kept))
         .with_state(agent)
 }
 
@@ -44,7 +49,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 async fn bounded_answer(request: Request, next: Next) -> Response {
     let answered = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await;
-    let mut response = answered.unwrap_or_else(|_| refusal(StatusCode::SERVICE_UNAVAILABLE, "took too long"));
+    answered.unwrap_or_else(|_| refusal(StatusCode::SERVICE_UNAVAILABLE, "took too long"))
+}
+
+async fn never_kept(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response
 }

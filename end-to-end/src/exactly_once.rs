@@ -3,8 +3,10 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
+use config::InstallRoot;
 use flate2::read::MultiGzDecoder;
 use readings::{Span, write_line};
+use updater::database::ActiveDatabase;
 
 /// The lines of an archive.
 ///
@@ -21,12 +23,13 @@ pub fn lines(archive: &Path) -> Result<Vec<String>, String> {
 ///
 /// # Errors
 /// What is missing, doubled or different.
-pub fn check(archives: &[PathBuf], database: &str, root: &Path) -> Result<u64, String> {
+pub fn check(archives: &[PathBuf], root: &InstallRoot) -> Result<u64, String> {
     let mut pulled = Vec::new();
     for archive in archives {
         pulled.extend(lines(archive)?);
     }
-    let mut store = readings::open(database, root).map_err(|error| error.to_string())?;
+    let database = ActiveDatabase::of(root).map_err(|error| error.to_string())?;
+    let mut store = database.open(root.path()).map_err(|error| error.to_string())?;
     let head = store.head().map_err(|error| error.to_string())?;
     let through = (head.first_seq + pulled.len() as u64).saturating_sub(1);
     let mut stored = Vec::new();

@@ -56,6 +56,11 @@ impl Headquarters {
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
     }
 
+    /// Pulls and delivers a package in one session; what became of it is for the caller to judge.
+    pub fn deliver(&self, port: u16, package: &Path) -> Ended {
+        run(self.sync_client(port).arg("--update").arg(package))
+    }
+
     /// Checks the stored archives against their records.
     pub fn verify(&self) -> Ended {
         run(program("sync_client").arg("verify").arg(self.folder()))

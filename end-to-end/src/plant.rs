@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use config::InstallRoot;
 use protocol::control::PlantStatus;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use updater::database::ActiveDatabase;
 
 use crate::headquarters::Headquarters;
 use crate::programs::{program, run};
@@ -85,6 +88,10 @@ impl Plant {
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("not all children run: {last:?}\n{}", self.logs());
+    }
+
+    pub fn install_root(&self) -> InstallRoot {
+        InstallRoot::new(&self.root)
     }
 
     /// One of the root's own programs, with this plant's settings.
@@ -179,7 +186,9 @@ impl Plant {
     /// # Panics
     /// If it cannot be opened.
     pub fn stored(&self) -> u64 {
-        let store = readings::open(&self.database, &self.root);
+        let root = self.install_root();
+        let database = ActiveDatabase::of(&root).unwrap_or_else(|error| panic!("{error}"));
+        let store = database.open(root.path());
         store.unwrap_or_else(|error| panic!("{error}")).head().unwrap_or_else(|error| panic!("{error}")).last_seq
     }
 

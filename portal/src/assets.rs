@@ -14,12 +14,17 @@ struct Asset {
     text: &'static str,
 }
 
-const ASSETS: [Asset; 3] = [
+const ASSETS: [Asset; 4] = [
     Asset { name: "portal.css", content_type: "text/css; charset=utf-8", text: include_str!("../assets/portal.css") },
     Asset {
         name: "portal.js",
         content_type: "text/javascript; charset=utf-8",
         text: include_str!("../assets/portal.js"),
+    },
+    Asset {
+        name: "update.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("../assets/update.js"),
     },
     Asset { name: "icon.svg", content_type: "image/svg+xml", text: include_str!("../assets/icon.svg") },
 ];

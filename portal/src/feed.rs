@@ -11,6 +11,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::pages::badge::badge;
 use crate::pages::{self, Looking};
 use crate::visitor::Visitor;
 use crate::{Portal, assets};
@@ -21,7 +22,15 @@ const BEAT_EVERY_TICKS: u32 = 5;
 #[derive(Serialize)]
 struct Update<'a> {
     build: &'a str,
-    html: &'a str,
+    #[serde(flatten)]
+    shown: &'a Shown,
+}
+
+#[derive(PartialEq, Eq, Serialize)]
+struct Shown {
+    /// In the header, whatever the page.
+    badge: String,
+    html: String,
 }
 
 struct Feed {
@@ -29,7 +38,7 @@ struct Feed {
     visitor: Visitor,
     looking: Looking,
     ticks: Interval,
-    shown: String,
+    shown: Option<Shown>,
     silent_ticks: u32,
 }
 
@@ -42,7 +51,7 @@ pub async fn events(
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let control = portal.control.clone();
-    let feed = Feed { portal, visitor, looking, ticks, shown: String::new(), silent_ticks: 0 };
+    let feed = Feed { portal, visitor, looking, ticks, shown: None, silent_ticks: 0 };
     let events = stream::unfold(feed, async |mut feed| Some((Ok(feed.next().await), feed)));
     Sse::new(events.take_until(async move { control.stopped().await }))
 }
@@ -51,11 +60,11 @@ impl Feed {
     async fn next(&mut self) -> Event {
         loop {
             self.ticks.tick().await;
-            let html = pages::fragment(&self.portal, &self.looking, self.visitor.words()).await.into_string();
-            if html != self.shown {
-                let update = Update { build: assets::build(), html: &html };
+            let shown = self.render().await;
+            if self.shown.as_ref() != Some(&shown) {
+                let update = Update { build: assets::build(), shown: &shown };
                 let data = serde_json::to_string(&update).expect("an update serialises");
-                self.shown = html;
+                self.shown = Some(shown);
                 self.silent_ticks = 0;
                 return Event::default().event("update").data(data);
             }
@@ -66,5 +75,12 @@ impl Feed {
                 return Event::default().event("beat").data("-");
             }
         }
+    }
+
+    async fn render(&self) -> Shown {
+        let words = self.visitor.words();
+        let html = pages::fragment(&self.portal, &self.looking, words).await.into_string();
+        let badge = badge(self.portal.plant_status().as_ref(), words).into_string();
+        Shown { badge, html }
     }
 }

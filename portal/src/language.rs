@@ -41,6 +41,8 @@ table! {
     minutes: "{}\u{a0}min", "{}\u{a0}хв", "{}\u{a0}min";
     hours: "{}\u{a0}h", "{}\u{a0}год", "{}\u{a0}h";
     days: "{}\u{a0}days", "{}\u{a0}дн", "{}\u{a0}jours";
+    kilobytes: "{}\u{a0}kB", "{}\u{a0}кБ", "{}\u{a0}ko";
+    megabytes: "{}\u{a0}MB", "{}\u{a0}МБ", "{}\u{a0}Mo";
     ago: "{} ago", "{} тому", "il y a {}";
     just_now: "just now", "щойно", "à l’instant";
 
@@ -53,6 +55,9 @@ table! {
     connection_lost: "Connection lost. What you see is old; it is being tried again.",
         "Зв’язок втрачено. Те, що ви бачите, застаріло; триває нова спроба.",
         "Connexion perdue. Ce que vous voyez est ancien\u{a0}; nouvelle tentative en cours.";
+    restarting: "The update restarts the programs. This page comes back by itself.",
+        "Оновлення перезапускає програми. Ця сторінка відновиться сама.",
+        "La mise à jour redémarre les programmes. Cette page revient d’elle-même.";
     last_heard: "Last news at", "Останні дані о", "Dernières nouvelles à";
     not_found: "There is no such page.", "Такої сторінки немає.", "Cette page n’existe pas.";
     to_overview: "Go to the overview", "Перейти до огляду", "Aller à la vue d’ensemble";
@@ -168,6 +173,131 @@ table! {
     collector_unknown: "The portal runs without supervision, so it does not know where the values are. Start the Plantlink service on this PC.",
         "Портал працює без нагляду й не знає, де значення. Запустіть службу Plantlink на цьому ПК.",
         "Le portail fonctionne sans surveillance et ne sait pas où sont les valeurs. Démarrez le service Plantlink sur ce PC.";
+
+    // Updates: in the header of every page, and on the overview.
+    update: "Update", "Оновлення", "Mise à jour";
+    badge_waiting: "Update received v{}", "Отримано оновлення v{}", "Mise à jour reçue v{}";
+    badge_postponed: "Update v{} put off", "Оновлення v{} відкладено", "Mise à jour v{} reportée";
+    badge_under_way: "Updating… {} %", "Оновлення… {} %", "Mise à jour… {} %";
+    badge_back: "Going back…", "Повернення…", "Retour en arrière…";
+    badge_failed: "Update v{} failed", "Оновлення v{} не вдалося", "Échec de la mise à jour v{}";
+    badge_done: "Updated to v{}", "Оновлено до v{}", "Mise à jour v{} terminée";
+    update_waiting: "An update to version {} has been received.", "Отримано оновлення до версії {}.",
+        "Une mise à jour vers la version {} est arrivée.";
+    update_waiting_advice: "Apply it on the page “Update” when it suits you. Until then, nothing changes.",
+        "Застосуйте його на сторінці «Оновлення», коли вам зручно. До того нічого не зміниться.",
+        "Installez-la depuis la page «\u{a0}Mise à jour\u{a0}» quand cela vous convient. D’ici là, rien ne change.";
+    updating_to: "The update to version {} is under way.", "Триває оновлення до версії {}.",
+        "La mise à jour vers la version {} est en cours.";
+    updating: "An update is under way.", "Триває оновлення.", "Une mise à jour est en cours.";
+    updating_advice: "Readings go on being collected. The programs restart once; nothing needs to be done.",
+        "Збирання показань триває. Програми один раз перезапустяться; нічого робити не потрібно.",
+        "La collecte des mesures continue. Les programmes redémarrent une fois\u{a0}; il n’y a rien à faire.";
+    update_back: "The update is being taken back.", "Оновлення скасовується.", "La mise à jour est en cours d’annulation.";
+    update_back_advice: "The previous version returns by itself. Readings go on being collected.",
+        "Попередня версія повернеться сама. Збирання показань триває.",
+        "La version précédente revient d’elle-même. La collecte des mesures continue.";
+    update_failed: "The update to version {} failed.", "Оновлення до версії {} не вдалося.",
+        "La mise à jour vers la version {} a échoué.";
+    update_failed_advice: "The page “Update” says what happened.", "На сторінці «Оновлення» написано, що сталося.",
+        "La page «\u{a0}Mise à jour\u{a0}» dit ce qui s’est passé.";
+    previous_runs: "Version {} runs as before, and no readings were lost.", "Версія {} працює, як і раніше; показання не втрачено.",
+        "La version {} fonctionne comme avant, et aucune mesure n’est perdue.";
+
+    // The update page.
+    update_none: "No update is waiting.", "Немає оновлень, що чекають.", "Aucune mise à jour n’attend.";
+    update_none_advice: "Version {} runs. When headquarters sends an update, it shows here by itself.",
+        "Працює версія {}. Коли центральний офіс надішле оновлення, воно з’явиться тут само.",
+        "La version {} fonctionne. Quand le siège envoie une mise à jour, elle apparaît ici d’elle-même.";
+    update_read: "Read what it brings, then apply it, or leave it for later. Readings go on being collected meanwhile.",
+        "Прочитайте, що воно змінює, і застосуйте його або залиште на потім. Збирання показань тим часом триває.",
+        "Lisez ce qu’elle apporte, puis installez-la ou remettez-la à plus tard. La collecte des mesures continue pendant ce temps.";
+    update_postponed: "The update to version {} has been put off.", "Оновлення до версії {} відкладено.",
+        "La mise à jour vers la version {} est reportée.";
+    update_postponed_advice: "Apply it when it suits you. Until then, nothing changes.",
+        "Застосуйте його, коли вам зручно. До того нічого не зміниться.",
+        "Installez-la quand cela vous convient. D’ici là, rien ne change.";
+    update_done: "Update to version {} done.", "Оновлення до версії {} виконано.", "Mise à jour vers la version {} terminée.";
+    script_needed: "To apply an update, allow JavaScript in this browser.", "Щоб застосувати оновлення, увімкніть JavaScript у цьому браузері.",
+        "Pour installer une mise à jour, autorisez JavaScript dans ce navigateur.";
+    unbound: "This update does not say for which version it was made. Apply it only if headquarters has told you that it fits version {}.",
+        "В оновленні не вказано, для якої версії його зроблено. Застосовуйте його, лише якщо центральний офіс підтвердив, що воно підходить до версії {}.",
+        "Cette mise à jour ne dit pas pour quelle version elle est faite. Ne l’installez que si le siège vous a confirmé qu’elle convient à la version {}.";
+    new_version: "New version", "Нова версія", "Nouvelle version";
+    running_version: "Running version", "Поточна версія", "Version en cours";
+    received: "Received", "Отримано", "Reçue";
+    apply_before: "Apply before", "Застосувати до", "À installer avant";
+    size: "Size", "Розмір", "Taille";
+    signed_by: "Signed with key", "Підписано ключем", "Signée avec la clé";
+    notes: "Notes from headquarters", "Примітки центрального офісу", "Notes du siège";
+    no_notes: "There are none.", "Приміток немає.", "Il n’y en a pas.";
+    changes: "What it changes", "Що воно змінює", "Ce qu’elle change";
+    added: "Files added: {}", "Додано файлів: {}", "Fichiers ajoutés\u{a0}: {}";
+    changed: "Files changed: {}", "Змінено файлів: {}", "Fichiers modifiés\u{a0}: {}";
+    removed: "Files removed: {}", "Вилучено файлів: {}", "Fichiers supprimés\u{a0}: {}";
+    migrations: "Database changes: {}", "Змін у базі даних: {}", "Changements de la base de données\u{a0}: {}";
+    and_more: "and {} more", "і ще {}", "et {} de plus";
+    apply: "Apply", "Застосувати", "Installer";
+    apply_again: "Try again", "Спробувати ще раз", "Réessayer";
+    later: "Later", "Пізніше", "Plus tard";
+    pin: "PIN", "PIN-код", "Code PIN";
+    pin_to_apply: "Apply version {}", "Застосувати версію {}", "Installer la version {}";
+    pin_for_later: "Put version {} off", "Відкласти версію {}", "Reporter la version {}";
+    confirm: "Confirm", "Підтвердити", "Confirmer";
+    cancel: "Cancel", "Скасувати", "Annuler";
+    erase: "Erase the last digit", "Стерти останню цифру", "Effacer le dernier chiffre";
+    progress: "Progress of the update", "Хід оновлення", "Avancement de la mise à jour";
+    finished: "(finished)", "(виконано)", "(terminé)";
+    step_verify: "Check the package", "Перевірка пакета", "Vérifier le paquet";
+    step_backup: "Back up the running version", "Резервна копія поточної версії", "Sauvegarder la version en cours";
+    step_patch: "Put the new files in place", "Встановлення нових файлів", "Mettre en place les nouveaux fichiers";
+    step_version: "Note the new version", "Запис нової версії", "Noter la nouvelle version";
+    step_migrate: "Change the database", "Зміни в базі даних", "Adapter la base de données";
+    step_restart: "Restart the programs", "Перезапуск програм", "Redémarrer les programmes";
+    step_confirm: "Watch the new version at work", "Спостереження за роботою нової версії", "Observer la nouvelle version au travail";
+    step_done: "Done", "Готово", "Terminé";
+    failed_verify: "The package did not pass its check, so nothing was changed.", "Пакет не пройшов перевірку, тому нічого не змінено.",
+        "Le paquet n’a pas passé la vérification\u{a0}; rien n’a été changé.";
+    failed_backup: "No backup could be made, so nothing was changed.", "Не вдалося створити резервну копію, тому нічого не змінено.",
+        "La sauvegarde n’a pas pu être faite\u{a0}; rien n’a été changé.";
+    failed_patch: "The new files could not be put in place.", "Не вдалося встановити нові файли.",
+        "Les nouveaux fichiers n’ont pas pu être mis en place.";
+    failed_migrate: "The database could not be changed; it is as it was.", "Не вдалося змінити базу даних; вона така, як була.",
+        "La base de données n’a pas pu être adaptée\u{a0}; elle est comme avant.";
+    failed_restart: "The new version did not start, so it was taken back.", "Нова версія не запустилася, тому її скасовано.",
+        "La nouvelle version n’a pas démarré et a été annulée.";
+    failed_confirm: "The new version did not run as it should, so it was taken back.", "Нова версія працювала не так, як слід, тому її скасовано.",
+        "La nouvelle version n’a pas fonctionné comme il faut et a été annulée.";
+    failed_somehow: "It could not be completed.", "Його не вдалося завершити.", "Elle n’a pas pu être menée à bien.";
+    history: "Updates so far", "Попередні оновлення", "Mises à jour précédentes";
+    time: "Time", "Час", "Date";
+    from_version: "From", "З версії", "De";
+    to_version: "To", "До версії", "Vers";
+    outcome: "Outcome", "Результат", "Résultat";
+    error: "What happened", "Що сталося", "Ce qui s’est passé";
+    attempt_ok: "done", "виконано", "réussie";
+    attempt_failed: "failed", "не вдалося", "échouée";
+
+    // Why something that was asked for is not done.
+    pin_required: "Enter the PIN.", "Введіть PIN-код.", "Entrez le code PIN.";
+    wrong_pin: "Wrong PIN. Tries left: {}.", "Неправильний PIN-код. Залишилося спроб: {}.",
+        "Code PIN incorrect. Essais restants\u{a0}: {}.";
+    locked_out: "Too many wrong PINs. Wait {}, then try again.", "Забагато неправильних PIN-кодів. Зачекайте {} і спробуйте знову.",
+        "Trop de codes PIN incorrects. Attendez {}, puis réessayez.";
+    replaced: "Another update has come in the meantime, so nothing was applied. Read the new one below.",
+        "Тим часом надійшло інше оновлення, тому нічого не застосовано. Прочитайте нове нижче.",
+        "Une autre mise à jour est arrivée entre-temps\u{a0}; rien n’a été installé. Lisez la nouvelle ci-dessous.";
+    refused: "This cannot be done now.", "Зараз це неможливо.", "Ce n’est pas possible maintenant.";
+    hash_required: "More than one update has come. Read the one that waits, and try again.",
+        "Надійшло кілька оновлень. Прочитайте те, що чекає, і спробуйте ще раз.",
+        "Plusieurs mises à jour sont arrivées. Lisez celle qui attend, puis réessayez.";
+    not_understood: "The portal did not understand this.", "Портал цього не зрозумів.", "Le portail n’a pas compris.";
+    nobody_decides: "The Plantlink service does not answer. Wait a minute, then try again.",
+        "Служба Plantlink не відповідає. Зачекайте хвилину і спробуйте ще раз.",
+        "Le service Plantlink ne répond pas. Attendez une minute, puis réessayez.";
+    portal_silent: "The portal does not answer. Wait a minute, then try again.",
+        "Портал не відповідає. Зачекайте хвилину і спробуйте ще раз.",
+        "Le portail ne répond pas. Attendez une minute, puis réessayez.";
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Json, Router};
+use serde_json::json;
 
 use crate::Portal;
 use crate::language::words;
@@ -23,9 +24,12 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-/// Host check inside, headers outside: a refusal carries them too.
+/// Checks inside, headers outside: a refusal carries them too.
 pub fn guard(routes: Router, portal: Arc<Portal>) -> Router {
-    routes.layer(from_fn_with_state(portal, refuse_foreign_hosts)).layer(map_response(add_headers))
+    routes
+        .layer(from_fn(refuse_foreign_sites))
+        .layer(from_fn_with_state(portal, refuse_foreign_hosts))
+        .layer(map_response(add_headers))
 }
 
 async fn add_headers(mut response: Response) -> Response {
@@ -46,6 +50,29 @@ async fn refuse_foreign_hosts(State(portal): State<Arc<Portal>>, request: Reques
         return next.run(request).await;
     }
     (StatusCode::MISDIRECTED_REQUEST, format!("{}\n", words(portal.language).foreign_host)).into_response()
+}
+
+/// A foreign site may have a browser here post a form to the portal, with its cookies. It can neither say JSON without
+/// being asked first nor hide where it is from.
+async fn refuse_foreign_sites(request: Request, next: Next) -> Response {
+    let refusal = if request.method().is_safe() { None } else { foreign(request.headers()) };
+    match refusal {
+        None => next.run(request).await,
+        Some(why) => (StatusCode::FORBIDDEN, Json(json!({ "error": why }))).into_response(),
+    }
+}
+
+fn foreign(headers: &HeaderMap) -> Option<&'static str> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default().to_ascii_lowercase());
+    let media_type = text("content-type").unwrap_or_default();
+    if media_type.split(';').next().is_none_or(|media_type| media_type.trim() != "application/json") {
+        return Some("content type is not application/json");
+    }
+    let host = text("host").unwrap_or_default();
+    let here = |origin: String| [format!("http://{host}"), format!("https://{host}")].contains(&origin);
+    let elsewhere = text("origin").is_some_and(|origin| !here(origin));
+    let cross_site = text("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
+    (elsewhere || cross_site).then_some("cross-site request")
 }
 
 /// The names under which a browser may ask.
@@ -80,6 +107,29 @@ fn host_of(authority: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_json_from_this_very_host_may_change_anything() {
+        let judge = |headers: &[(&'static str, &'static str)]| {
+            let all = [("host", "plant:8000"), ("content-type", "application/json; charset=utf-8")];
+            let pairs = all.iter().chain(headers);
+            let pair = |(name, value): &(&'static str, &'static str)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            };
+            let mut headers = HeaderMap::new();
+            pairs.map(pair).for_each(|(name, value)| _ = headers.insert(name, value));
+            foreign(&headers)
+        };
+        let own = ["http://plant:8000", "https://Plant:8000"].map(|origin| judge(&[("origin", origin)]));
+        assert_eq!(own, [None, None]);
+        assert_eq!(judge(&[("sec-fetch-site", "same-origin")]), None);
+        for foreign in ["null", "", "http://plant", "http://plant:80001", "http://x@plant:8000", "file://plant:8000"] {
+            assert_eq!(judge(&[("origin", foreign)]), Some("cross-site request"), "{foreign}");
+        }
+        for media_type in ["", "text/plain", "application/json5", "text/plain; application/json"] {
+            assert!(judge(&[("content-type", media_type)]).is_some(), "{media_type}");
+        }
+    }
 
     #[test]
     fn only_known_names_are_answered_whatever_the_port() {

@@ -59,6 +59,13 @@ impl Words {
         }
     }
 
+    pub fn size_of(&self, bytes: u64) -> String {
+        match bytes as f64 {
+            kilo @ ..1e6 => fill(self.kilobytes, &self.number((kilo / 1e3).max(1.0), 0)),
+            mega => fill(self.megabytes, &self.number(mega / 1e6, 1)),
+        }
+    }
+
     /// Calm for what is fresh: the last seconds are one word.
     pub fn ago(&self, span: Duration) -> String {
         if span < FRESH { self.just_now.to_owned() } else { fill(self.ago, &self.span(span)) }
@@ -87,6 +94,8 @@ mod tests {
         assert_eq!(english.measured(0.1 + 0.2), "0.3");
         assert_eq!(english.measured(123.0), "123");
         assert_eq!(french.measured(2.5e-9), "2,500e-9");
+        assert_eq!([english.size_of(12), english.size_of(123_456)], ["1\u{a0}kB", "123\u{a0}kB"]);
+        assert_eq!(french.size_of(12_345_678), "12,3\u{a0}Mo");
     }
 
     #[test]

@@ -1,20 +1,32 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
 
-use crate::pages::{overview, readings};
-use crate::{Portal, assets, feed, middleware, pages, visitor};
+use crate::pages::{overview, readings, update as update_page};
+use crate::update::{approval, progress, status};
+use crate::{Portal, assets, feed, middleware, pages, sessions, visitor};
 
-/// Every address that the portal answers.
+/// More than any question here takes.
+const BODY_LIMIT_BYTES: usize = 8 * 1024;
+
+/// Every address that the portal answers; to be served with the peer's address.
 pub fn router(portal: Arc<Portal>) -> Router {
     let routes = Router::new()
         .route("/", get(overview::page))
         .route("/readings", get(readings::page))
+        .route("/update", get(update_page::page))
         .route("/events", get(feed::events))
         .route("/language", get(visitor::choose_language))
         .route("/assets/{build}/{file}", get(assets::asset))
+        .route("/api/session", post(sessions::begin))
+        .route("/api/update/status", get(status::status))
+        .route("/api/update/apply", post(approval::apply))
+        .route("/api/update/later", post(approval::later))
+        .route("/api/update/progress", get(progress::progress))
         .fallback(pages::not_found)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .with_state(portal.clone());
     middleware::guard(routes, portal)
 }

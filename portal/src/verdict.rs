@@ -3,6 +3,7 @@
 use protocol::control::{ChildState, ChildStatus, Collected, PlantStatus};
 
 use crate::language::{Words, fill};
+use crate::update::standing::{Standing, UnderWay, is_under_way, standing};
 
 /// Below this, a full buffer is near enough to call somebody now.
 const BUFFER_SHORT_SECONDS: f64 = 4.0 * 3_600.0;
@@ -12,6 +13,8 @@ pub enum Gravity {
     Fault,
     Attention,
     Normal,
+    /// Good to know, and nothing is wrong.
+    Information,
 }
 
 pub struct Finding {
@@ -21,7 +24,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(gravity: Gravity, sentence: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub fn new(gravity: Gravity, sentence: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { gravity, sentence: sentence.into(), advice: advice.into() }
     }
 }
@@ -44,12 +47,16 @@ pub fn findings(status: Option<&PlantStatus>, words: &Words) -> Vec<Finding> {
     if !status.licensed && collecting {
         findings.push(Finding::new(Gravity::Attention, words.licence_invalid, words.unlicensed_advice));
     }
-    if findings.iter().all(|finding| finding.gravity == Gravity::Normal) && !status.problems.is_empty() {
+    let updating = is_under_way(status);
+    let calm = findings.iter().all(|finding| finding.gravity == Gravity::Normal);
+    // What programs report while an update restarts them is for it to judge.
+    if calm && !updating && !status.problems.is_empty() {
         findings.push(Finding::new(Gravity::Attention, words.reported, words.reported_advice));
     }
-    if findings.is_empty() {
+    if findings.is_empty() && !updating {
         findings.push(Finding::new(Gravity::Normal, words.running, words.running_advice));
     }
+    findings.extend(of_update(status, words));
     findings.sort_by_key(|finding| finding.gravity);
     findings
 }
@@ -73,8 +80,11 @@ pub fn child_name<'a>(name: &'a str, words: &Words) -> &'a str {
 }
 
 fn of_child(status: &PlantStatus, name: &str, explained: bool, words: &Words) -> Option<Finding> {
+    let updating = is_under_way(status);
     let (gravity, sentence, advice) = match child_state(status, name) {
         ChildState::Running => return None,
+        // An update stops and starts them all, and that is said better already.
+        ChildState::Starting | ChildState::NotReady | ChildState::Stopped if updating => return None,
         // Whoever reads this page has a portal.
         ChildState::Stopped if name == "portal" => return None,
         ChildState::NotReady if name == "collector" && explained => return None,
@@ -90,7 +100,8 @@ fn of_child(status: &PlantStatus, name: &str, explained: bool, words: &Words) ->
 
 fn of_collected(collected: &Collected, words: &Words) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if collected.store_error.is_some() {
+    // While an update holds the collector back, nobody expects the database to take anything.
+    if collected.store_error.is_some() && !collected.holding {
         let left = collected.spool_seconds_left;
         let short = left.is_some_and(|left| left < BUFFER_SHORT_SECONDS);
         let gravity = if short { Gravity::Fault } else { Gravity::Attention };
@@ -109,4 +120,31 @@ fn of_collected(collected: &Collected, words: &Words) -> Vec<Finding> {
         findings.push(Finding::new(Gravity::Attention, sentence, words.dropped_advice));
     }
     findings
+}
+
+fn of_update(status: &PlantStatus, words: &Words) -> Option<Finding> {
+    match standing(status) {
+        Standing::Waiting(pending) => {
+            let sentence = fill(words.update_waiting, &pending.version);
+            Some(Finding::new(Gravity::Information, sentence, words.update_waiting_advice))
+        }
+        Standing::UnderWay(under_way) => Some(update_under_way(under_way, words)),
+        Standing::Failed(pending) => {
+            let sentence = fill(words.update_failed, &pending.version);
+            let advice = format!("{} {}", fill(words.previous_runs, &status.version), words.update_failed_advice);
+            Some(Finding::new(Gravity::Attention, sentence, advice))
+        }
+        Standing::Postponed(_) | Standing::Done(_) | Standing::Nothing => None,
+    }
+}
+
+pub fn update_under_way(under_way: UnderWay, words: &Words) -> Finding {
+    if under_way.back {
+        return Finding::new(Gravity::Information, words.update_back, words.update_back_advice);
+    }
+    let sentence = match under_way.version {
+        Some(version) => fill(words.updating_to, version),
+        None => words.updating.to_owned(),
+    };
+    Finding::new(Gravity::Information, sentence, words.updating_advice)
 }

@@ -35,9 +35,13 @@ impl FromRequestParts<Arc<Portal>> for Visitor {
 }
 
 fn chosen(headers: &HeaderMap) -> Option<Language> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).and_then(|(_, code)| by_code(code))
+    cookie(headers, COOKIE).and_then(by_code)
+}
+
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(other, _)| *other == name).map(|(_, value)| value)
 }
 
 fn by_code(code: &str) -> Option<Language> {

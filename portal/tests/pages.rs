@@ -26,8 +26,16 @@ async fn every_response_carries_the_security_headers_also_refusals() {
     let plant = Plant::running().await;
     let page = plant.get("/", "").await;
     let assets = assets_of(&page);
-    let others =
-        ["/", "/readings", "/nowhere", "/language?to=uk", "/language", "/readings?page=x", "/assets/0/portal.js"];
+    let others = [
+        "/",
+        "/readings",
+        "/update",
+        "/nowhere",
+        "/language?to=uk",
+        "/language",
+        "/readings?page=x",
+        "/assets/0/portal.js",
+    ];
     for path in others.iter().chain(&assets) {
         let answer = plant.get(path, "").await;
         for header in SECURITY_HEADERS {
@@ -67,7 +75,7 @@ async fn every_page_speaks_the_language_of_the_plant_or_of_the_browser() {
         (Language::French, "fr", "Tout fonctionne."),
     ] {
         let plant = Plant::with(Some(all_running()), language).await;
-        for path in ["/", "/readings", "/nowhere"] {
+        for path in ["/", "/readings", "/update", "/nowhere"] {
             let page = plant.get(path, "").await;
             assert!(page.contains(&format!("<html lang=\"{code}\">")), "{path}: {page}");
             assert!(!page.contains("{}"), "{path} has an unfilled text: {page}");
@@ -131,7 +139,7 @@ async fn the_first_page_is_light_even_with_ten_thousand_tags() {
     let answer = format!(r#"{{"tags":[{}]}}"#, tags.join(","));
     let (address, _serving) = collector(move |_| answer.clone()).await;
     let plant = Plant::with(Some(with_collector_at(&address)), Language::Ukrainian).await;
-    for path in ["/", "/readings"] {
+    for path in ["/", "/readings", "/update"] {
         let page = plant.get(path, "").await;
         let mut bytes = page.len();
         for asset in assets_of(&page) {

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 fn root_with(config: &str) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
@@ -40,24 +40,73 @@ fn a_port_in_use_is_named_with_what_to_do() {
     assert!(said.contains("set another PORTAL_PORT") && said.lines().count() == 1, "{said}");
 }
 
-#[test]
-fn a_supervised_portal_says_where_it_is_shows_what_it_hears_and_goes_with_its_supervisor() {
-    let root = root_with("PORTAL_PORT = 0\n");
+/// A portal that its supervisor has told how the plant is.
+struct Supervised {
+    root: tempfile::TempDir,
+    child: Child,
+    supervisor: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    address: String,
+}
+
+fn supervised(config: &str) -> Supervised {
+    let root = root_with(config);
     let mut child = portal(&root)
         .env(daemon::SUPERVISED, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut supervisor = child.stdin.take().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let service = lines.find(|line| line.contains("\"service\"")).unwrap();
-    lines.find(|line| line.contains("\"ready\"")).unwrap();
-    let address = service.split("http://").nth(1).unwrap().trim_end_matches(['"', '}']);
-
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let service = lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"service\"")).unwrap();
+    lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"ready\"")).unwrap();
+    let address = service.split("http://").nth(1).unwrap().trim_end_matches(['"', '}']).to_owned();
     writeln!(supervisor, r#"{{"status":{{"version":"7.8.9","phase":"trial","pending_version":null,"children":[],"metrics_address":null,"spool_readings":0,"collected":null,"exported":null,"licensed":true,"problems":[],"started_at":null}}}}"#).unwrap();
-    let mut events = TcpStream::connect(address).unwrap();
+    Supervised { root, child, supervisor, lines, address }
+}
+
+#[test]
+fn a_pin_goes_to_the_supervisor_and_nowhere_else() {
+    const PIN: &str = "471147114711";
+    let Supervised { root: _root, mut child, mut supervisor, mut lines, address } =
+        supervised("PORTAL_PORT = 0\nLOG_LEVEL = trace\n");
+    let mut question = || lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"ask\"")).unwrap();
+
+    let mut apply = TcpStream::connect(&address).unwrap();
+    let body = format!(r#"{{"pin":"{PIN}","manifest_sha256":"aa11"}}"#);
+    let head = format!("Host: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    write!(apply, "POST /api/update/apply HTTP/1.1\r\nConnection: close\r\n{head}\r\n{body}").unwrap();
+    let asked = question();
+    let expected = format!(r#"{{"approve":{{"pin":"{PIN}","caller":"local","manifest_sha256":"aa11"}}}}"#);
+    assert!(asked.contains(&expected), "{asked}");
+    writeln!(supervisor, r#"{{"answer":{{"request":1,"answer":{{"wrong_pin":{{"tries_left":2}}}}}}}}"#).unwrap();
+    let mut answer = String::new();
+    apply.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains(r#""tries_left":2"#), "{answer}");
+
+    let mut progress = TcpStream::connect(&address).unwrap();
+    write!(progress, "GET /api/update/progress HTTP/1.1\r\nHost: {address}\r\nX-Config-Pin: {PIN}\r\n\r\n").unwrap();
+    assert!(question().contains(&format!(r#"{{"pin":{{"pin":"{PIN}","caller":"local"}}}}"#)));
+    writeln!(supervisor, r#"{{"answer":{{"request":2,"answer":"done"}}}}"#).unwrap();
+    progress.read_exact(&mut [0; 12]).unwrap();
+
+    drop(supervisor);
+    assert!(child.wait().unwrap().success());
+    let (mut rest, mut log) = (String::new(), String::new());
+    progress.read_to_string(&mut rest).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(log.contains("listening"), "{log}");
+    for text in [answer, rest, log] {
+        assert!(!text.contains(PIN), "the PIN got out: {text}");
+    }
+}
+
+#[test]
+fn a_supervised_portal_says_where_it_is_shows_what_it_hears_and_goes_with_its_supervisor() {
+    let Supervised { root: _root, mut child, supervisor, lines: _lines, address } = supervised("PORTAL_PORT = 0\n");
+    let mut events = TcpStream::connect(&address).unwrap();
     write!(events, "GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
     let mut heard = Vec::new();
     while !String::from_utf8_lossy(&heard).contains("7.8.9 (on trial)") {

@@ -2,5 +2,6 @@
 
 pub mod keygen;
 pub mod licence;
+pub mod packaging;
 pub mod passphrase;
 pub mod sync;

@@ -35,7 +35,6 @@ pub fn apply(root: &InstallRoot) -> Result<(), Failure> {
     let (Phase::Preparing, Some(attempt)) = (record.phase, record.attempt.clone()) else {
         return Err(Failure::failed(format!("no update is approved (phase {})", record.phase.word())));
     };
-    progress::begin(root);
     let Err(failure) = try_to_apply(root, &record, &attempt) else { return Ok(()) };
     let record = settle::read(root)?;
     if matches!(record.phase, Phase::Preparing | Phase::Migrating) {

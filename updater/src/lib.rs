@@ -6,12 +6,13 @@
 //! [`settle`] brings whatever was begun to its end. ARCHITECTURE.md has the tables.
 
 pub mod apply;
+pub mod approval;
 mod backup;
 pub mod boot_record;
 pub mod database;
 mod lifeline;
 pub mod package;
-mod patch;
+pub mod patch;
 pub mod pending;
 pub mod progress;
 pub mod recovery;

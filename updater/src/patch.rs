@@ -10,18 +10,17 @@ use durable::Access;
 use protocol::Failure;
 
 use crate::lifeline;
-use crate::package::{Code, Refusal, VerifiedPackage, names};
+use crate::package::{Code, Manifest, Platform, Refusal, VerifiedPackage, names};
 use crate::version_directory::{TreeFile, VERSION_FILE, read_tree, tree_hash, version_id};
 
 /// Without these a version cannot run.
 pub const PROGRAMS: [&str; 4] = ["agent", "collector", "portal", "watchdog"];
 
-/// The files that come out when `package` is put on `old`.
+/// The files that come out when a package is put on `old`.
 ///
 /// # Errors
 /// A name that collides with one that stays, a tree that is not the signed one, or one that lacks a program.
-pub fn result(package: &VerifiedPackage, old: &[TreeFile]) -> Result<Vec<TreeFile>, Refusal> {
-    let manifest = package.manifest();
+pub fn result(manifest: &Manifest, old: &[TreeFile]) -> Result<Vec<TreeFile>, Refusal> {
     let mut files: BTreeMap<&str, TreeFile> = BTreeMap::new();
     if !manifest.complete {
         let stays = |file: &&TreeFile| file.path != VERSION_FILE && !manifest.remove.contains(&file.path);
@@ -33,8 +32,14 @@ pub fn result(package: &VerifiedPackage, old: &[TreeFile]) -> Result<Vec<TreeFil
     }
     names::check_distinct(files.keys().copied())?;
     for program in PROGRAMS {
-        let program = format!("{program}{}", std::env::consts::EXE_SUFFIX);
-        if !files.get(program.as_str()).is_some_and(|file| file.executable) {
+        let is_there =
+            |ending: &str| files.get(format!("{program}{ending}").as_str()).is_some_and(|file| file.executable);
+        let endings: &[&str] = match manifest.platform.as_str() {
+            Platform::ANY => &["", ".exe"],
+            platform if platform.starts_with("windows") => &[".exe"],
+            _ => &[""],
+        };
+        if !endings.iter().any(|ending| is_there(ending)) {
             let detail = format!("the version that comes out has no program {program}");
             return Err(Refusal { code: Code::IncompleteVersion, detail });
         }
@@ -57,7 +62,7 @@ pub fn result(package: &VerifiedPackage, old: &[TreeFile]) -> Result<Vec<TreeFil
 pub fn lay(root: &InstallRoot, package: &mut VerifiedPackage, running_id: &str) -> Result<String, Failure> {
     let old = root.versions().join(running_id);
     let old_tree = read_tree(&old)?;
-    let files = result(package, &old_tree).map_err(Failure::integrity)?;
+    let files = result(package.manifest(), &old_tree).map_err(Failure::integrity)?;
     let version = package.manifest().version.to_string();
     let id = version_id(&version, &tree_hash(&files));
     let (new, place) = (root.versions().join(".new"), root.versions().join(&id));

@@ -5,3 +5,4 @@ pub mod export;
 mod place;
 pub mod status;
 mod stream;
+pub mod update;

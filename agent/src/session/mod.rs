@@ -251,6 +251,11 @@ pub async fn end_idle_sessions(agent: Arc<Agent>) {
 }
 
 impl Sessions {
+    /// A trusted signature names this time: the floor under the clock may follow it.
+    pub fn saw_signed_time(&self, created: Timestamp) {
+        self.timestamps.saw_signed(created);
+    }
+
     /// Writes the line of every session that has none yet: the process is about to end.
     pub fn end_all(&self) {
         self.tokens.end(true);

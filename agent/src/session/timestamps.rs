@@ -86,6 +86,13 @@ impl Timestamps {
         self.raise_floor(&mut self.lock(), timestamp, Timestamp::now());
     }
 
+    /// Something signed by a publishing key was made at this time, so it is later than that.
+    pub fn saw_signed(&self, created: Timestamp) {
+        let mut state = self.lock();
+        state.saved.newest_created = state.saved.newest_created.max(Some(created));
+        self.raise_floor(&mut state, Timestamp::EPOCH, Timestamp::now());
+    }
+
     /// Used signatures are forgotten with the process, so nothing counts that was signed before it started, or is not
     /// above all that earlier processes accepted (HQ's clock may be ahead). HQ may write whole seconds: the second in
     /// which the process started counts.

@@ -72,7 +72,7 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
     println!("{}", table(&[&first, &second]));
 
     step("comparing HQ's archives with what the plant stored");
-    let count = exactly_once::check(&headquarters.archives(), &database, &plant.root)?;
+    let count = exactly_once::check(&headquarters.archives(), &plant.install_root())?;
     println!("    all {count} readings are there, each exactly once");
 
     if arguments.once {

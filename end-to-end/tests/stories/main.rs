@@ -10,6 +10,7 @@ mod plain_client;
 mod proxy;
 mod pulling;
 mod supervision;
+mod updating;
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -58,7 +59,7 @@ impl World {
     /// Every reading pulled so far is what the plant stored, once.
     fn assert_exactly_once(&self) -> u64 {
         let archives = self.headquarters.archives();
-        let checked = end_to_end::exactly_once::check(&archives, &self.plant.database, &self.plant.root);
+        let checked = end_to_end::exactly_once::check(&archives, &self.plant.install_root());
         checked.unwrap_or_else(|error| panic!("{error}"))
     }
 }

@@ -2,14 +2,14 @@
 
 use maud::{DOCTYPE, Markup, html};
 
-use crate::assets;
 use crate::language::{LANGUAGES, words};
 use crate::visitor::Visitor;
+use crate::{Portal, assets};
 
 use super::View;
+use super::badge::badge;
 
-/// A whole page; `view` is `None` for what is not one of the views and does not live.
-pub fn page(visitor: Visitor, view: Option<View>, title: &str, body: &Markup) -> Markup {
+pub fn page(portal: &Portal, visitor: Visitor, view: View, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang=(visitor.language.code()) {
@@ -17,17 +17,18 @@ pub fn page(visitor: Visitor, view: Option<View>, title: &str, body: &Markup) ->
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (title) " · Plantlink" }
+                title { (view.title(visitor.words())) " · Plantlink" }
                 link rel="icon" href=(assets::address("icon.svg")) type="image/svg+xml";
                 link rel="stylesheet" href=(assets::address("portal.css"));
                 script src=(assets::address("portal.js")) defer {}
-                @if view.is_some() {
+                @if view == View::Update { script src=(assets::address("update.js")) defer {} }
+                @if view != View::NotFound {
                     noscript { meta http-equiv="refresh" content="5"; }
                 }
             }
-            body data-view=[view.map(View::name)] data-build=(assets::build()) {
+            body data-view=(view.name()) data-build=(assets::build()) {
                 a.skip href="#content" { (visitor.words().skip) }
-                (header(visitor, view))
+                (header(portal, visitor, view))
                 (connection_note(visitor))
                 main #content tabindex="-1" { (body) }
             }
@@ -35,21 +36,21 @@ pub fn page(visitor: Visitor, view: Option<View>, title: &str, body: &Markup) ->
     }
 }
 
-fn header(visitor: Visitor, view: Option<View>) -> Markup {
+fn header(portal: &Portal, visitor: Visitor, view: View) -> Markup {
     let here = visitor.words();
-    let back = view.unwrap_or_default().path();
     html! {
         header.top {
             span.brand { "Plantlink" }
             nav aria-label=(here.pages) {
                 @for other in View::ALL {
-                    a href=(other.path()) aria-current=[(view == Some(other)).then_some("page")] { (other.title(here)) }
+                    a href=(other.path()) aria-current=[(view == other).then_some("page")] { (other.title(here)) }
                 }
             }
+            div #badge role="status" { (badge(portal.plant_status().as_ref(), here)) }
             nav.languages aria-label=(here.language) {
                 @for language in LANGUAGES {
                     @let code = language.code();
-                    a href={ "/language?to=" (code) "&back=" (back) } lang=(code) hreflang=(code)
+                    a href={ "/language?to=" (code) "&back=" (view.path()) } lang=(code) hreflang=(code)
                         aria-current=[(language == visitor.language).then_some("true")] {
                         (words(language).own_name)
                     }
@@ -59,12 +60,13 @@ fn header(visitor: Visitor, view: Option<View>) -> Markup {
     }
 }
 
-/// Hidden until the script hears nothing any more; it puts the time in.
+/// Hidden until the script hears nothing any more; it shows one of them, and puts the time in.
 fn connection_note(visitor: Visitor) -> Markup {
     let words = visitor.words();
     html! {
         div role="status" {
             p #lost hidden { (words.connection_lost) " " (words.last_heard) " " time #heard {} "." }
+            p #restarting hidden { (words.restarting) }
         }
     }
 }

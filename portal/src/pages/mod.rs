@@ -1,9 +1,15 @@
 //! One file a page; what a page shows live is its fragment, which the feed sends again when it changes.
 
+pub mod badge;
+mod finding;
 mod layout;
 pub mod overview;
 pub mod readings;
+pub mod update;
 
+use std::sync::Arc;
+
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use maud::{Markup, html};
@@ -19,15 +25,20 @@ pub enum View {
     #[default]
     Overview,
     Readings,
+    Update,
+    /// A page of which only the header lives.
+    NotFound,
 }
 
 impl View {
-    const ALL: [Self; 2] = [Self::Overview, Self::Readings];
+    /// Those one can go to.
+    const ALL: [Self; 3] = [Self::Overview, Self::Readings, Self::Update];
 
     fn path(self) -> &'static str {
         match self {
-            Self::Overview => "/",
+            Self::Overview | Self::NotFound => "/",
             Self::Readings => "/readings",
+            Self::Update => "/update",
         }
     }
 
@@ -35,6 +46,8 @@ impl View {
         match self {
             Self::Overview => words.overview,
             Self::Readings => words.readings,
+            Self::Update => words.update,
+            Self::NotFound => words.not_found,
         }
     }
 
@@ -43,6 +56,8 @@ impl View {
         match self {
             Self::Overview => "overview",
             Self::Readings => "readings",
+            Self::Update => "update",
+            Self::NotFound => "notfound",
         }
     }
 }
@@ -63,14 +78,16 @@ pub async fn fragment(portal: &Portal, looking: &Looking, words: &Words) -> Mark
     match looking.view {
         View::Overview => overview::fragment(portal.plant_status().as_ref(), words),
         View::Readings => readings::fragment(&portal.live.current().await, looking, words),
+        View::Update => update::fragment(portal.plant_status().as_ref(), words),
+        View::NotFound => html! {},
     }
 }
 
-pub async fn not_found(visitor: Visitor) -> impl IntoResponse {
+pub async fn not_found(State(portal): State<Arc<Portal>>, visitor: Visitor) -> impl IntoResponse {
     let words = visitor.words();
     let body = html! {
         h1 { (words.not_found) }
         p { a.button href=(View::Overview.path()) { (words.to_overview) } }
     };
-    (StatusCode::NOT_FOUND, layout::page(visitor, None, words.not_found, &body))
+    (StatusCode::NOT_FOUND, layout::page(&portal, visitor, View::NotFound, &body))
 }

@@ -10,9 +10,11 @@ use protocol::control::{ChildState, Collected, PlantStatus};
 
 use crate::Portal;
 use crate::language::{Words, fill};
+use crate::update::standing::is_under_way;
 use crate::verdict::{Finding, Gravity, child, child_name, child_state, findings};
 use crate::visitor::Visitor;
 
+use super::finding::{class, headline, sign};
 use super::{View, layout};
 
 pub async fn page(State(portal): State<Arc<Portal>>, visitor: Visitor) -> Markup {
@@ -21,7 +23,7 @@ pub async fn page(State(portal): State<Arc<Portal>>, visitor: Visitor) -> Markup
         h1.unseen { (words.overview) }
         div #live { (fragment(portal.plant_status().as_ref(), words)) }
     };
-    layout::page(visitor, Some(View::Overview), words.overview, &body)
+    layout::page(&portal, visitor, View::Overview, &body)
 }
 
 pub fn fragment(status: Option<&PlantStatus>, words: &Words) -> Markup {
@@ -46,15 +48,6 @@ pub fn fragment(status: Option<&PlantStatus>, words: &Words) -> Markup {
     }
 }
 
-fn headline(finding: &Finding) -> Markup {
-    html! {
-        section class={ "headline " (class(finding.gravity)) } aria-live="polite" aria-atomic="true" {
-            p.sentence { (sign(finding.gravity)) " " (finding.sentence) }
-            p.advice { (finding.advice) }
-        }
-    }
-}
-
 fn also(others: &[Finding], words: &Words) -> Markup {
     html! {
         section aria-labelledby="also" {
@@ -68,24 +61,6 @@ fn also(others: &[Finding], words: &Words) -> Markup {
             }
         }
     }
-}
-
-fn class(gravity: Gravity) -> &'static str {
-    match gravity {
-        Gravity::Normal => "normal",
-        Gravity::Attention => "attention",
-        Gravity::Fault => "fault",
-    }
-}
-
-/// Never colour alone.
-fn sign(gravity: Gravity) -> Markup {
-    let sign = match gravity {
-        Gravity::Normal => "✓",
-        Gravity::Attention => "!",
-        Gravity::Fault => "✕",
-    };
-    html! { span.sign aria-hidden="true" { (sign) } }
 }
 
 fn facts(status: &PlantStatus, words: &Words) -> Markup {
@@ -144,7 +119,7 @@ fn programs(status: &PlantStatus, words: &Words) -> Markup {
 
 fn program(status: &PlantStatus, name: &str, task: &str, words: &Words) -> Markup {
     let state = child_state(status, name);
-    let (gravity, state_words) = in_words(state, words);
+    let (gravity, state_words) = in_words(state, is_under_way(status), words);
     let running = child(status, name).filter(|_| matches!(state, ChildState::Running | ChildState::NotReady));
     let restarts = child(status, name).map_or(0, |child| child.restarts);
     html! {
@@ -163,8 +138,10 @@ fn program(status: &PlantStatus, name: &str, task: &str, words: &Words) -> Marku
     }
 }
 
-fn in_words<'a>(state: ChildState, words: &Words) -> (Gravity, &'a str) {
+fn in_words<'a>(state: ChildState, updating: bool, words: &Words) -> (Gravity, &'a str) {
     match state {
+        // An update stops and starts them all; whether the new ones do their work is what it waits to see.
+        ChildState::NotReady | ChildState::Stopped if updating => (Gravity::Normal, words.state_starting),
         ChildState::Starting => (Gravity::Normal, words.state_starting),
         ChildState::Running => (Gravity::Normal, words.state_running),
         ChildState::NotReady => (Gravity::Attention, words.state_not_ready),

@@ -26,7 +26,7 @@ pub async fn page(State(portal): State<Arc<Portal>>, visitor: Visitor, Query(loo
         }
         div #live { (fragment(&snapshot, &looking, words)) }
     };
-    layout::page(visitor, Some(View::Readings), words.readings, &body)
+    layout::page(&portal, visitor, View::Readings, &body)
 }
 
 pub fn fragment(snapshot: &Snapshot, looking: &Looking, words: &Words) -> Markup {

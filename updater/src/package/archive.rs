@@ -122,7 +122,7 @@ impl Archive {
             && entry.bytes > at_most
         {
             return Err(Refusal::new(
-                Code::TooLarge,
+                Code::BadManifest,
                 format!("{name} has {} bytes; at most {at_most} are read", entry.bytes),
             ));
         }

@@ -23,7 +23,7 @@ pub use manifest::{FORMAT, Kind, Manifest, ManifestFile, ManifestMigration, PROD
 pub use migrations::Dialect;
 pub use pack::{Contents, PackError, Packed, pack};
 pub use refusal::{Code, Refusal};
-pub use verify::{Situation, Trust, VerifiedPackage, reopen, verify};
+pub use verify::{Look, Situation, Trust, VerifiedPackage, look, reopen, verify};
 
 pub(crate) use archive::UnpackError;
 

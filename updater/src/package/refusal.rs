@@ -33,6 +33,10 @@ macro_rules! codes {
             pub fn word(self) -> &'static str {
                 match self { $(Self::$name => $word,)* }
             }
+
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$name),)* _ => None }
+            }
         }
     };
 }
@@ -66,6 +70,8 @@ codes! {
     NewerFormat = "newer_format",
     WrongProduct = "wrong_product",
     WrongPlatform = "wrong_platform",
+    /// What its sender announced is no version.
+    BadVersion = "bad_version",
     /// Not the version that its sender announced.
     VersionMismatch = "version_mismatch",
     SameVersion = "same_version",

@@ -114,6 +114,26 @@ pub fn reopen(file: File, manifest_sha256: &str, limits: &Limits) -> Result<Veri
     Ok(VerifiedPackage { archive, manifest, manifest_sha256, signature, signers: Vec::new(), migrations })
 }
 
+/// What a package says of itself, to somebody who trusts no key yet: structure and contents are checked, the signature is
+/// not.
+pub struct Look {
+    pub manifest: Manifest,
+    pub manifest_sha256: String,
+}
+
+/// Looks at a package without judging who signed it.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn look(file: File, limits: &Limits) -> Result<Look, Refusal> {
+    let mut archive = Archive::open(file, limits)?;
+    let raw = archive.read(MANIFEST, limits.manifest_bytes)?;
+    archive.read(SIGNATURE, limits.signature_bytes)?;
+    let manifest = Manifest::parse(&raw)?;
+    check_contents(&mut archive, &manifest, limits)?;
+    Ok(Look { manifest, manifest_sha256: hex(&Sha256::digest(&raw)) })
+}
+
 /// `manifest.sigs.json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -257,7 +277,7 @@ fn check_contents(archive: &mut Archive, manifest: &Manifest, limits: &Limits) -
             migrations_bytes += present[name];
             if migrations_bytes > limits.migrations_bytes {
                 let detail = format!("the migrations have more than {} bytes", limits.migrations_bytes);
-                return Err(Refusal::new(Code::TooLarge, detail));
+                return Err(Refusal::new(Code::BadMigration, detail));
             }
         }
         let mut hash = Sha256::new();

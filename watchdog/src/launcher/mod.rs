@@ -145,7 +145,6 @@ impl Launcher {
             }
             return Err(Failure::configuration(format!("{} is missing; the boot record names it", program.display())));
         }
-        let on_trial = record.phase == Phase::Trial;
         let mut running = Supervisor::start(&self.root, &program)?;
         let mut trial = Trial::new(self.settings.update_trial, expected_version(&record)?, Instant::now());
         let mut beaten = Instant::now();
@@ -164,7 +163,7 @@ impl Launcher {
                     }
                     Event::Ended(code) => {
                     running.stop(Duration::ZERO, &directory).await;
-                    if on_trial && self.is_on_trial() {
+                    if self.is_on_trial(&record) {
                         let code = code.map_or_else(|| "by a signal".to_owned(), |code| format!("with exit code {code}"));
                         return self.fall_back(&directory, format!("the new version's watchdog ended {code}")).await;
                     }
@@ -176,7 +175,7 @@ impl Launcher {
                 },
                 _ = ticks.tick() => {}
             }
-            if on_trial && self.is_on_trial() {
+            if self.is_on_trial(&record) {
                 match trial.judge(Instant::now()) {
                     Verdict::Open => {}
                     Verdict::Failed(error) => {
@@ -207,10 +206,14 @@ impl Launcher {
         }
     }
 
-    /// Also while a commit has not been written down to its end.
-    fn is_on_trial(&self) -> bool {
-        BootRecord::read(&self.root.boot_record())
-            .is_ok_and(|record| matches!(record.phase, Phase::Trial | Phase::Committing))
+    /// Whether what was started as `record` says is on trial, or on its way to be committed. What runs may have passed its
+    /// own trial long ago, and have made room for the next.
+    fn is_on_trial(&self, record: &BootRecord) -> bool {
+        let number = |record: &BootRecord| record.attempt.as_ref().map(|attempt| attempt.number);
+        record.phase == Phase::Trial
+            && BootRecord::read(&self.root.boot_record()).is_ok_and(|now| {
+                matches!(now.phase, Phase::Trial | Phase::Committing) && number(&now) == number(record)
+            })
     }
 
     async fn fall_back(&self, directory: &Path, error: String) -> Result<End, Failure> {

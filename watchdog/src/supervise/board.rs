@@ -161,30 +161,22 @@ impl Board {
         self.with(|state| state.status.exported = Some(exported));
     }
 
-    /// What the boot record says now.
-    pub fn phase(&self, phase: Phase) {
-        let changed = self.with(|state| {
+    /// What boot record, waiting package and progress say now, in one status.
+    pub fn update(&self, phase: Phase, update: UpdateStatus) {
+        let before = self.with(|state| {
             state.status.phase = phase.word().to_owned();
-            std::mem::replace(&mut state.phase, phase) != phase
+            state.status.pending_version = update.pending.as_ref().map(|pending| pending.version.clone());
+            state.status.update = update;
+            std::mem::replace(&mut state.phase, phase)
         });
-        if changed {
+        if before != phase {
             tracing::info!(phase = phase.word(), "the phase has changed");
-            self.news.send_modify(|news| *news += 1);
         }
+        self.news.send_modify(|news| *news += 1);
     }
 
     pub fn current_phase(&self) -> Phase {
         self.with(|state| state.phase)
-    }
-
-    pub fn update(&self, update: UpdateStatus) {
-        self.with(|state| {
-            let pending = update.pending.as_ref();
-            // One that has failed waits for a decision of people, not for the operator's reading.
-            state.status.pending_version = pending.map(|pending| pending.version.clone());
-            state.status.update = update;
-        });
-        self.news.send_modify(|news| *news += 1);
     }
 
     /// Changes with what should be told at once.

@@ -283,8 +283,10 @@ async fn tell(mut input: ChildStdin, board: Arc<Board>, mut answers: mpsc::Recei
             return;
         }
         next = tokio::select! {
-            Some(answer) = answers.recv() => answer,
+            biased;
+            // Before an answer, so that whoever is answered knows what has changed by it.
             _ = news.changed() => ToChild::Status(Box::new(board.status())),
+            Some(answer) = answers.recv() => answer,
             () = tokio::time::sleep(TELL_STATUS_EVERY) => ToChild::Status(Box::new(board.status())),
         };
     }

@@ -3,28 +3,30 @@
 use std::sync::Arc;
 
 use config::{InstallRoot, Settings};
-use protocol::Failure;
 use protocol::control::{Answer, PendingState, Question};
 use tokio::sync::Notify;
-use updater::boot_record::BootRecord;
+use updater::approval::{self, NotApproved};
 use updater::pending::{self, NotTaken};
-use updater::situation::version_of;
-use updater::transition::Step;
-use updater::{package, settle};
 
+use super::board::Board;
 use super::pin::PinJudge;
+use super::updating;
+
+const BUSY: &str = "an update is being applied";
 
 pub struct Desk {
     root: InstallRoot,
     settings: Settings,
+    board: Arc<Board>,
     pin: PinJudge,
     /// An approval is in the boot record.
     pub approved: Notify,
 }
 
 impl Desk {
-    pub fn new(root: &InstallRoot, settings: &Settings) -> Self {
-        Self { root: root.clone(), settings: settings.clone(), pin: PinJudge::new(root), approved: Notify::new() }
+    pub fn new(root: &InstallRoot, settings: &Settings, board: Arc<Board>) -> Self {
+        let (root, settings, pin) = (root.clone(), settings.clone(), PinJudge::new(root));
+        Self { root, settings, board, pin, approved: Notify::new() }
     }
 
     /// Only the child that a question belongs to may ask it.
@@ -40,7 +42,14 @@ impl Desk {
         answered.unwrap_or_else(|error| refused("failed", format!("judging it failed: {error}")))
     }
 
+    /// What has changed by it is told everybody before the answer.
     fn decide(&self, question: Question) -> Answer {
+        let answer = self.judge(question);
+        updating::show(&self.root, &self.board);
+        answer
+    }
+
+    fn judge(&self, question: Question) -> Answer {
         match question {
             Question::Pin { pin, caller } => self.pin.judge(&pin.0, caller),
             Question::Approve { pin, caller, manifest_sha256 } => match self.pin.judge(&pin.0, caller) {
@@ -52,51 +61,25 @@ impl Desk {
         }
     }
 
-    /// Records an approval, once: the boot record takes no second one.
     fn approve(&self, manifest_sha256: &str) -> Answer {
-        let failed = |failure: Failure| refused("failed", failure.message);
-        let Ok(_lock) = durable::Lock::take(&self.root.update_lock()) else {
-            return refused("busy", "an update is being applied");
-        };
-        let Some(waiting) = pending::read(&self.root) else {
-            return refused("nothing_waits", "no update waits");
-        };
-        if waiting.manifest_sha256 != manifest_sha256 {
-            return refused("replaced", format!("another package has come meanwhile: version {}", waiting.version));
-        }
-        let approved = (|| {
-            let record = settle::read(&self.root)?;
-            let step = Step::Approve {
-                id: format!("{:032x}", rand::random::<u128>()),
-                manifest_sha256: manifest_sha256.to_owned(),
-                from_version: version_of(&record.current)?,
-                to_version: package::parse_version(&waiting.version).map_err(Failure::failed)?,
-            };
-            if record.after(step.clone()).is_err() {
-                return Ok(None);
-            }
-            settle::write(&self.root, &record, step).map(Some)
-        })();
-        match approved {
-            Err(failure) => failed(failure),
-            Ok(None) => refused("busy", "an update is being applied"),
-            Ok(Some(BootRecord { .. })) => {
-                tracing::info!(version = waiting.version, manifest_sha256, "the operator has approved the update");
-                // Informative: the boot record says it.
-                let _ = pending::set_state(&self.root, manifest_sha256, PendingState::Applying, None);
+        match approval::approve(&self.root, manifest_sha256) {
+            Ok(approved) => {
+                tracing::info!(version = approved.version, manifest_sha256, "the operator has approved the update");
                 self.approved.notify_one();
                 Answer::Done
             }
+            Err(NotApproved::NothingWaits) => refused("nothing_waits", "no update waits"),
+            Err(NotApproved::Replaced { version }) => replaced(&version),
+            Err(NotApproved::Busy) => refused("busy", BUSY),
+            Err(NotApproved::Failed(failure)) => refused("failed", failure.message),
         }
     }
 
     fn postpone(&self, manifest_sha256: &str) -> Answer {
         match pending::read(&self.root) {
             None => refused("nothing_waits", "no update waits"),
-            Some(waiting) if waiting.manifest_sha256 != manifest_sha256 => {
-                refused("replaced", format!("another package has come meanwhile: version {}", waiting.version))
-            }
-            Some(waiting) if waiting.state == PendingState::Applying => refused("busy", "it is being applied"),
+            Some(waiting) if waiting.manifest_sha256 != manifest_sha256 => replaced(&waiting.version),
+            Some(waiting) if waiting.state == PendingState::Applying => refused("busy", BUSY),
             Some(_) => match pending::set_state(&self.root, manifest_sha256, PendingState::Postponed, None) {
                 Ok(()) => Answer::Done,
                 Err(error) => refused("failed", error.to_string()),
@@ -106,14 +89,14 @@ impl Desk {
 
     fn take_in(&self, file: &str) -> Answer {
         let Ok(_lock) = durable::Lock::take(&self.root.update_lock()) else {
-            return refused("busy", "an update is being applied");
+            return refused("busy", BUSY);
         };
         match pending::take_in(&self.root, &self.settings, file) {
             Ok(taken) => {
                 tracing::info!(version = taken.version, signers = ?taken.signers, "an update waits for the operator");
                 Answer::Done
             }
-            Err(NotTaken::Busy) => refused("busy", "an update is being applied"),
+            Err(NotTaken::Busy) => refused("busy", BUSY),
             Err(NotTaken::Refused(refusal)) => {
                 tracing::warn!(reason = refusal.code.word(), detail = refusal.detail, "an update package was refused");
                 let reason = Some(refusal.code.word().to_owned());
@@ -125,6 +108,10 @@ impl Desk {
             }
         }
     }
+}
+
+fn replaced(version: &str) -> Answer {
+    refused("replaced", format!("another package has come meanwhile: version {version}"))
 }
 
 fn refused(status: &str, text: impl Into<String>) -> Answer {

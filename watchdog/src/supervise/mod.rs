@@ -51,7 +51,7 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
     let run_file = serde_json::to_vec(&RunFile { metrics_address: health.url() }).expect("an address serialises");
     durable::replace(&root.run_file(), &run_file, Access::Shared)?;
     health.serve(control.clone(), board.clone(), routes(&board));
-    let desk = Arc::new(Desk::new(root, &settings));
+    let desk = Arc::new(Desk::new(root, &settings, board.clone()));
     tokio::spawn(updating::follow(root.clone(), board.clone()));
     let applying = updating::apply_approved(root.clone(), board.clone(), desk.clone(), control.clone());
     let applying = tokio::spawn(applying);

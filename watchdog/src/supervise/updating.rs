@@ -29,17 +29,24 @@ const APPLY_STOP: Duration = Duration::from_secs(10);
 
 /// Tells the board what boot record, waiting package and progress say, whoever has changed them.
 pub async fn follow(root: InstallRoot, board: Arc<Board>) {
-    let mut shown = Vec::new();
+    let mut shown = None;
     loop {
-        if let Ok(record) = BootRecord::read(&root.boot_record()) {
-            board.phase(record.phase);
-        }
-        let stamps = stamps(&root);
-        if stamps != shown {
-            shown = stamps;
-            board.update(read(&root));
+        // The phase itself: two changes of the boot record may fall into one tick of the file system's clock.
+        let phase = BootRecord::read(&root.boot_record()).map(|record| record.phase).ok();
+        let seen = Some((phase, stamps(&root)));
+        if seen != shown {
+            shown = seen;
+            show(&root, &board);
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Tells it now.
+pub fn show(root: &InstallRoot, board: &Board) {
+    let update = read(root);
+    if let Ok(record) = BootRecord::read(&root.boot_record()) {
+        board.update(record.phase, update);
     }
 }
 
