@@ -91,8 +91,8 @@ impl Plant {
         let deadline = std::time::Instant::now() + within;
         loop {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let line = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let line = line.filter(|line| line["attempt"] == number).next_back();
+            let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let line = lines.rfind(|line| line["attempt"] == number);
             let committed = self.status().is_some_and(|status| status.phase == "committed");
             if let Some(line) = line.filter(|_| committed) {
                 self.wait_until_running();

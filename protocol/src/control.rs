@@ -31,8 +31,8 @@ pub enum FromChild {
 pub struct Pulse {
     /// The version that each child reports; `None` for one that should run and is not ready.
     pub versions: BTreeMap<String, Option<String>>,
-    /// Ends of children since the supervisor started.
-    pub restarts: u64,
+    /// The first child that has ended since the supervisor started, and how.
+    pub ended: Option<String>,
 }
 
 /// What the portal and the agent may not do themselves.

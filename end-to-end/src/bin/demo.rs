@@ -10,9 +10,13 @@ use clap::Parser;
 use comfy_table::{Table, presets};
 use end_to_end::headquarters::{CLIENT, Headquarters};
 use end_to_end::plant::{PIN, Plant};
+use end_to_end::programs::{program, run};
+use end_to_end::release::Release;
 use end_to_end::{exactly_once, programs, wait_for};
 use private_postgres::{Options, PrivatePostgres};
+use readings::{Place, migrate};
 use serde_json::Value;
+use updater::database::ActiveDatabase;
 
 /// Shows Plantlink at work on this machine.
 #[derive(Parser)]
@@ -24,9 +28,14 @@ struct Arguments {
     /// Keep readings in a private PostgreSQL instead of SQLite
     #[arg(long)]
     postgres: bool,
+    /// Deliver a version whose collector crashes, and see the plant go back by itself
+    #[arg(long)]
+    bad_update: bool,
 }
 
 const TAGS: u32 = 50;
+const NEW_VERSION: &str = "0.2.0";
+const NOTES: &str = "Alarms can be kept beside readings.\nNothing else changes.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -60,6 +69,8 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
 
     step(&format!("laying out a plant PC with a simulated line of {TAGS} tags, and starting it"));
     let mut plant = Plant::init(&folder.join("plant"), &headquarters, &database, TAGS, Some(&license));
+    // A minute in earnest; nobody wants to watch that long.
+    plant.set("UPDATE_TRIAL_SECONDS", "5");
     plant.start_and_wait();
     let stored = plant.wait_for_readings(u64::from(TAGS) * 3);
     println!("    {stored} readings stored");
@@ -71,18 +82,105 @@ fn demo(arguments: &Arguments) -> Result<(), String> {
     let second = headquarters.pull(port);
     println!("{}", table(&[&first, &second]));
 
-    step("comparing HQ's archives with what the plant stored");
-    let count = exactly_once::check(&headquarters.archives(), &plant.install_root())?;
-    println!("    all {count} readings are there, each exactly once");
+    compare(&headquarters, &plant)?;
+    update(arguments, &headquarters, &plant, &folder)?;
 
     if arguments.once {
         step("stopping");
         plant.stop();
         return Ok(());
     }
+    stay(&headquarters, &mut plant)
+}
+
+/// What is shown last in words: nothing is missing, nothing doubled.
+fn compare(headquarters: &Headquarters, plant: &Plant) -> Result<(), String> {
+    step("comparing HQ's archives with what the plant stored");
+    let count = exactly_once::check(&headquarters.archives(), &plant.install_root())?;
+    println!("    all {count} readings are there, each exactly once");
+    Ok(())
+}
+
+/// Packs, delivers and approves a new version, and sees what becomes of it.
+fn update(arguments: &Arguments, headquarters: &Headquarters, plant: &Plant, folder: &Path) -> Result<(), String> {
+    let before = plant.boot_record().current;
+    step("packing and signing an update: a new file, and a new table in the database");
+    let release = Release::new(NEW_VERSION, &folder.join("hq")).onto(plant).notes(NOTES);
+    let release = release
+        .file("assets/welcome.txt", "Welcome to the new version.\n")
+        .migration("0002_add_alarms.sql", "CREATE TABLE alarms (id integer PRIMARY KEY, text text NOT NULL);\n")
+        .migration("0002_add_alarms.down.sql", "DROP TABLE alarms;\n");
+    let release = match arguments.bad_update {
+        true => release.script("collector", "echo 'this version does not work' >&2; exit 1"),
+        false => release,
+    };
+    let package = release.publish(headquarters);
+    println!("{}", run(program("publish").arg("inspect").arg(&package)).good().trim_end());
+
+    step("delivering it in a session; the agent verifies it and lets it wait");
+    headquarters.deliver(plant.agent_port(), &package).good();
+    let status = plant.update_status(PIN).json();
+    println!("    waiting: {} ({})", status["pending_version"], status["state"]);
+
+    if arguments.once {
+        step("approving it through the portal's own API, as the operator does with the PIN");
+        plant.approve_update();
+    } else {
+        println!("\nAn update waits. Open {}/update and press Apply. PIN: {PIN}", plant.address("portal"));
+    }
+    let line = follow_attempt(plant)?;
+    match (arguments.bad_update, line["status"].as_str()) {
+        (false, Some("ok")) => {
+            println!("    {} runs and is confirmed", plant.boot_record().current);
+            step("pulling again, and looking at what the database says it is");
+            println!("{}", table(&[&headquarters.pull(plant.agent_port())]));
+            println!("    migrations: {}", migrations(plant)?.join(", "));
+        }
+        (true, Some("failed")) => {
+            println!("    it failed ({}), and the plant went back by itself", line["error"]);
+            let now = plant.boot_record().current;
+            if now != before {
+                return Err(format!("{now} runs instead of {before}"));
+            }
+            println!("    {now} runs as before");
+            headquarters.pull(plant.agent_port());
+        }
+        _ => return Err(format!("the update ended otherwise than expected: {line}\n{}", plant.logs())),
+    }
+    compare(headquarters, plant)
+}
+
+fn migrations(plant: &Plant) -> Result<Vec<String>, String> {
+    let root = plant.install_root();
+    let database = ActiveDatabase::of(&root).map_err(|error| error.to_string())?;
+    let applied = match readings::place(&database.url, root.path()).map_err(|error| error.to_string())? {
+        Place::Sqlite(path) => migrate::applied_sqlite(&path),
+        Place::Postgres => migrate::applied_postgres(&database.url),
+    };
+    Ok(applied.map_err(|error| error.to_string())?.into_keys().collect())
+}
+
+/// Shows the steps as they come, until the attempt is over and everything runs.
+fn follow_attempt(plant: &Plant) -> Result<Value, String> {
+    let mut shown = 0;
+    while !INTERRUPTED.load(Ordering::SeqCst) {
+        let steps = updater::progress::read(&plant.install_root());
+        for step in steps.iter().skip(shown) {
+            println!("    {:>3} %  {}: {}", step.pct, step.step, step.msg);
+        }
+        shown = steps.len();
+        if steps.last().is_some_and(|step| matches!(step.step.as_str(), "done" | "failed")) {
+            return Ok(plant.wait_for_attempt(1, Duration::from_secs(60)));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err("interrupted".to_owned())
+}
+
+fn stay(headquarters: &Headquarters, plant: &mut Plant) -> Result<(), String> {
     let portal = plant.address("portal");
-    println!("\nThe plant runs. Portal: {portal}   PIN: {PIN}\nPull again: {}", pull_command(&headquarters, port));
-    println!("Ctrl-C ends it all.");
+    let pull = pull_command(headquarters, plant.agent_port());
+    println!("\nThe plant runs. Portal: {portal}   PIN: {PIN}\nPull again: {pull}\nCtrl-C ends it all.");
     STAYS.store(true, Ordering::SeqCst);
     wait_for("Ctrl-C", Duration::from_secs(u64::from(u32::MAX)), || {
         std::thread::sleep(Duration::from_millis(100));

@@ -62,6 +62,8 @@ fn verify(arguments: &Arguments) -> Result<(), String> {
         ("tests", cargo(&["test", "--workspace"])),
         ("demo on SQLite", cargo(&["demo", "--once"])),
         ("demo on PostgreSQL", cargo(&["demo", "--once", "--postgres"])),
+        ("demo of a bad update", cargo(&["demo", "--once", "--bad-update"])),
+        ("the same on PostgreSQL", cargo(&["demo", "--once", "--bad-update", "--postgres"])),
     ];
     if !arguments.no_windows {
         steps.push(("build for Windows", windows_build()));

@@ -1,6 +1,6 @@
 //! From the publisher to a confirmed new version, or back.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use end_to_end::plant::PIN;
@@ -35,7 +35,7 @@ impl World {
         release.migration("0002_add_alarms.down.sql", ALARMS_DOWN)
     }
 
-    fn deliver(&self, package: &PathBuf) {
+    fn deliver(&self, package: &Path) {
         self.headquarters.deliver(self.plant.agent_port(), package).good();
     }
 
@@ -144,7 +144,7 @@ fn a_version_whose_collector_crashes_is_taken_back(database: &str) {
     let before = world.plant.boot_record();
     let line = world.update(&world.alarms_release("0.2.0").script("collector", "exit 1"));
     assert_eq!(line["status"], "failed", "{line}");
-    assert!(line["error"].as_str().unwrap().contains("has ended"), "{line}");
+    assert!(line["error"].as_str().unwrap().contains("collector ended with exit code 1"), "{line}");
     world.assert_taken_back(&before);
     // The next good one is taken.
     let line = world.update(&world.alarms_release("0.2.1"));

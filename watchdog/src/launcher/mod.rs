@@ -7,7 +7,7 @@
 mod strays;
 mod trial;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use config::{InstallRoot, Settings};
@@ -247,7 +247,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn start(root: &InstallRoot, program: &PathBuf) -> Result<Self, Failure> {
+    fn start(root: &InstallRoot, program: &Path) -> Result<Self, Failure> {
         let folder = root.path().to_string_lossy().into_owned();
         let started = Process::start(program, &["supervise", "--root", &folder], root.path(), &[], Log::Inherited);
         let (process, Output { lines, .. }) =

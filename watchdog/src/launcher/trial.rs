@@ -40,8 +40,8 @@ impl Trial {
 
     pub fn beat(&mut self, pulse: &Pulse, now: Instant) {
         self.beaten = now;
-        if pulse.restarts > 0 {
-            self.failed.get_or_insert_with(|| "one of the new version's programs has ended".to_owned());
+        if let Some(ended) = &pulse.ended {
+            self.failed.get_or_insert_with(|| format!("the new version's {ended}"));
         }
         for (child, version) in &pulse.versions {
             if let Some(version) = version.as_ref().filter(|version| **version != self.version) {
@@ -88,11 +88,11 @@ impl Trial {
 mod tests {
     use super::*;
 
-    fn pulse(versions: [Option<&str>; 3], restarts: u64) -> Pulse {
+    fn pulse(versions: [Option<&str>; 3], ended: bool) -> Pulse {
         let names = ["agent", "collector", "portal"].map(str::to_owned);
         Pulse {
             versions: names.into_iter().zip(versions.map(|version| version.map(str::to_owned))).collect(),
-            restarts,
+            ended: ended.then(|| "collector ended with exit code 1".to_owned()),
         }
     }
 
@@ -118,12 +118,12 @@ mod tests {
     #[test]
     fn a_healthy_version_passes_after_its_time() {
         assert_eq!(
-            try_out(60, |second| Some(pulse(if second < 5 { [None; 3] } else { GOOD }, 0))),
+            try_out(60, |second| Some(pulse(if second < 5 { [None; 3] } else { GOOD }, false))),
             (Verdict::Passed, 65)
         );
         // Unlicensed, the collector is not expected.
         let unlicensed = |_| {
-            let mut pulse = pulse(GOOD, 0);
+            let mut pulse = pulse(GOOD, false);
             pulse.versions.remove("collector");
             Some(pulse)
         };
@@ -133,14 +133,14 @@ mod tests {
     #[test]
     fn every_kind_of_illness_is_seen_in_time() {
         for (what, at) in [
-            ("never ready", (|_| Some(pulse([Some("2.0.0"), None, Some("2.0.0")], 0))) as fn(u64) -> Option<Pulse>),
+            ("never ready", (|_| Some(pulse([Some("2.0.0"), None, Some("2.0.0")], false))) as fn(u64) -> Option<Pulse>),
             ("never a pulse", |_| None),
-            ("hangs after a while", |second| (second < 20).then(|| pulse(GOOD, 0))),
-            ("wrong version", |_| Some(pulse([Some("2.0.0"), Some("1.0.0"), Some("2.0.0")], 0))),
-            ("breaks after 20 s", |second| Some(pulse(GOOD, u64::from(second >= 20)))),
-            ("stops being ready", |second| Some(pulse(if second < 20 { GOOD } else { [None; 3] }, 0))),
+            ("hangs after a while", |second| (second < 20).then(|| pulse(GOOD, false))),
+            ("wrong version", |_| Some(pulse([Some("2.0.0"), Some("1.0.0"), Some("2.0.0")], false))),
+            ("breaks after 20 s", |second| Some(pulse(GOOD, second >= 20))),
+            ("stops being ready", |second| Some(pulse(if second < 20 { GOOD } else { [None; 3] }, false))),
             ("only two of three", |_| {
-                Some(Pulse { versions: [("agent".to_owned(), Some("2.0.0".to_owned()))].into(), restarts: 0 })
+                Some(Pulse { versions: [("agent".to_owned(), Some("2.0.0".to_owned()))].into(), ended: None })
             }),
         ] {
             let (verdict, second) = try_out(60, at);
@@ -151,8 +151,9 @@ mod tests {
 
     #[test]
     fn a_moment_of_not_being_ready_is_no_illness() {
-        let at =
-            |second: u64| Some(pulse(if second % 10 == 3 { [Some("2.0.0"), None, Some("2.0.0")] } else { GOOD }, 0));
+        let at = |second: u64| {
+            Some(pulse(if second % 10 == 3 { [Some("2.0.0"), None, Some("2.0.0")] } else { GOOD }, false))
+        };
         assert_eq!(try_out(30, at).0, Verdict::Passed);
     }
 }

@@ -30,6 +30,7 @@ struct State {
     versions: BTreeMap<String, String>,
     /// Children that have been told the phase and have no process yet.
     starting: Vec<String>,
+    first_ended: Option<String>,
 }
 
 const METRICS_WITHIN: Duration = Duration::from_secs(2);
@@ -62,6 +63,7 @@ impl Board {
             phase,
             versions: BTreeMap::new(),
             starting: Vec::new(),
+            first_ended: None,
         };
         Self { state: Mutex::new(state), ready: watch::channel(Vec::new()).0, news: watch::channel(0).0 }
     }
@@ -92,6 +94,13 @@ impl Board {
             child.pid = pid;
             child.state = ChildState::Starting;
             *since = Some(Instant::now());
+        });
+    }
+
+    /// It was not told to.
+    pub fn ended_by_itself(&self, name: &str, how: &str) {
+        self.with(|state| {
+            state.first_ended.get_or_insert_with(|| format!("{name} {how}"));
         });
     }
 
@@ -208,7 +217,7 @@ impl Board {
             };
             Pulse {
                 versions: state.status.children.iter().filter(should_run).map(version).collect(),
-                restarts: state.status.children.iter().map(|child| child.restarts).sum(),
+                ended: state.first_ended.clone(),
             }
         })
     }

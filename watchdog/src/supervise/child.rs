@@ -126,6 +126,7 @@ impl Child {
             Ok(started) => started,
             Err(error) => {
                 tracing::error!(child = self.name, %error, "could not be started");
+                self.board.ended_by_itself(self.name, "could not be started");
                 return End::Exited(None);
             }
         };
@@ -146,8 +147,15 @@ impl Child {
             telling.abort();
         }
         match end {
-            End::Exited(code) => tracing::error!(child = self.name, code, "ended"),
-            End::Hung => tracing::error!(child = self.name, "does not answer and is replaced"),
+            End::Exited(code) => {
+                tracing::error!(child = self.name, code, "ended");
+                let how = code.map_or_else(|| "was killed".to_owned(), |code| format!("ended with exit code {code}"));
+                self.board.ended_by_itself(self.name, &how);
+            }
+            End::Hung => {
+                tracing::error!(child = self.name, "does not answer and is replaced");
+                self.board.ended_by_itself(self.name, "does not answer");
+            }
             End::Restart | End::Stop => {}
         }
         let grace = if matches!(end, End::Hung) { Duration::ZERO } else { STOP_WITHIN };
