@@ -29,7 +29,7 @@ pub struct Init {
 
 /// Programs of a version directory.
 const PROGRAMS: [&str; 4] = ["agent", "collector", "portal", "watchdog"];
-const FOLDERS: [&str; 12] = [
+const FOLDERS: [&str; 11] = [
     "config",
     "agent",
     "versions",
@@ -41,7 +41,6 @@ const FOLDERS: [&str; 12] = [
     "backups",
     "pending_update",
     "pending_update/incoming",
-    "pending_update/quarantine",
 ];
 /// Keys in `--keys`, and what they are called in the root.
 const KEYS: [(&str, &str); 3] = [

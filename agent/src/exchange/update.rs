@@ -20,7 +20,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 use tokio::sync::Semaphore;
 use updater::boot_record::{BootRecord, Phase};
-use updater::package::{Code, Refusal, VerifiedPackage, parse_version, verify};
+use updater::package::{Code, Limits, Refusal, VerifiedPackage, parse_version, verify};
 use updater::pending::{self, NotTaken};
 use updater::situation::{limits, situation, trust};
 
@@ -93,7 +93,7 @@ pub async fn update(
     });
     if let Err(refused) = &outcome {
         tracing::warn!(key = %session.key_id, version, verdict, detail = refused.detail(), "a delivery was refused");
-        drop_rest(body, agent.settings.update_max_bytes);
+        drop_rest(body);
     }
     (status, Json(answer)).into_response()
 }
@@ -296,12 +296,13 @@ fn too_large(at_most: u64) -> Refused {
 }
 
 /// Reads on beside the answer, within limits.
-fn drop_rest(mut body: Body, at_most: u64) {
+fn drop_rest(mut body: Body) {
+    const AT_MOST: u64 = 2 * Limits::DEFAULT.package_bytes;
     tokio::spawn(tokio::time::timeout(DROP_WITHIN, async move {
         let mut dropped = 0;
         while let Some(Ok(frame)) = body.frame().await {
             dropped += frame.data_ref().map_or(0, |data| data.len() as u64);
-            if dropped > at_most {
+            if dropped > AT_MOST {
                 return;
             }
         }

@@ -21,7 +21,8 @@ fn a_strangers_client_gets_on_with_the_agent(database: &str) {
     world.plant.wait_for_readings(20);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stories/plain_client.py");
     let mut python = Command::new("python3");
-    let ended = run(python.arg(script).arg(world.plant.agent_port().to_string()).arg(KEYS.join("private.pem")));
+    let ended =
+        run(python.arg("-B").arg(script).arg(world.plant.agent_port().to_string()).arg(KEYS.join("private.pem")));
     assert_eq!(ended.good().trim(), "all as described");
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use end_to_end::plant::PIN;
+use end_to_end::programs::run;
 use end_to_end::release::Release;
 use end_to_end::wait_for;
 use serde_json::Value;
@@ -213,6 +214,27 @@ fn the_operator_gets_what_was_shown_or_nothing() {
     let line = world.plant.wait_for_attempt(1, ATTEMPT);
     assert_eq!((&line["status"], &line["to_version"]), (&Value::from("ok"), &Value::from("0.2.1")));
     assert_eq!(world.plant.boot_record().attempts, 1);
+}
+
+#[test]
+fn a_strangers_packages_and_deliveries_are_answered_as_described() {
+    let mut world = World::new(SQLITE);
+    world.plant.set("UPDATE_MAX_BYTES", "1000000");
+    world.plant.start_and_wait();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stories/plain_delivery.py");
+    let mut python = std::process::Command::new("python3");
+    python.arg("-B").arg(script).arg(world.plant.agent_port().to_string());
+    python.arg(world.headquarters.keys.join("private.pem")).arg(world.headquarters.keys.join("update_private.pem"));
+    let said: Value = serde_json::from_str(&run(&mut python).good()).unwrap();
+    let waiting = world.plant.update_status(PIN).json();
+    assert_eq!(waiting["manifest_sha256"], said["manifest_sha256"]);
+    assert_eq!((&waiting["pending_version"], &waiting["bound"]), (&Value::from("0.2.1"), &Value::from(false)));
+    let pending = world.plant.root.join("pending_update");
+    let mut left: Vec<_> = std::fs::read_dir(&pending).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["incoming", "meta.json", "update_v0.2.1.zip"]);
+    assert_eq!(std::fs::read_dir(pending.join("incoming")).unwrap().count(), 0);
+    assert!(!world.plant.root.join("versions/assets").exists());
 }
 
 #[test]
