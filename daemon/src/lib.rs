@@ -7,6 +7,7 @@
 mod ask;
 mod control;
 mod health;
+mod listen;
 mod logging;
 mod metrics;
 
@@ -17,6 +18,7 @@ use protocol::Failure;
 pub use ask::ask;
 pub use control::{Control, PHASE, SUPERVISED};
 pub use health::{Health, Readiness};
+pub use listen::{LAST_PORT, bind};
 pub use logging::start_logging;
 pub use metrics::Metrics;
 

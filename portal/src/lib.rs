@@ -143,7 +143,7 @@ async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
             address.ip()
         )));
     }
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+    daemon::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => Failure::failed(format!(
             "another program listens at {address} already; set another PORTAL_PORT in config/config.txt, \
              or stop the other program"

@@ -12,6 +12,7 @@ use protocol::Failure;
 use protocol::signing::PublicKey;
 use rand::Rng as _;
 use rand::rngs::OsRng;
+use readings::{Place, migrate};
 use updater::boot_record::BootRecord;
 use updater::version_directory::{VERSION_FILE, read_tree, tree_hash, version_id};
 
@@ -87,7 +88,8 @@ pub fn init(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
     copy_program(&programs.join(executable("watchdog")), &root.path().join(executable("watchdog")))?;
     durable::replace(&root.version_file(), format!("{}\n", daemon::version()).as_bytes(), Access::Shared)?;
     let version = updater::package::parse_version(daemon::version()).map_err(Failure::failed)?;
-    BootRecord::first(id, version).create(&root.boot_record())?;
+    let record = BootRecord { database: adopt(root)?, ..BootRecord::first(id, version) };
+    record.create(&root.boot_record())?;
     println!("{}: install root of version {}", root.path().display(), daemon::version());
     if keys.is_empty() {
         println!("put HQ's public.pem there as config/server_public.pem, or HQ cannot get in");
@@ -136,6 +138,27 @@ fn write_configuration(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
         println!("the operator's PIN is {pin}; it is shown only this once");
     }
     Ok(())
+}
+
+/// A database that an earlier root has left, with the migrations of updates in it, is taken as it is. One that does not
+/// answer is taken for new.
+fn adopt(root: &InstallRoot) -> Result<Option<updater::boot_record::Database>, Failure> {
+    let url = Credentials::read(&root.credentials_file())?.require_database_url()?;
+    let applied = match readings::place(&url, root.path())? {
+        Place::Sqlite(path) => migrate::applied_sqlite(&path),
+        Place::Postgres => migrate::applied_postgres(&url),
+    };
+    match applied {
+        Ok(applied) if applied.is_empty() => Ok(None),
+        Ok(applied) => {
+            println!("{} holds readings already and is used on", readings::shown_url(&url));
+            Ok(Some(updater::database::record(&url, None, migrate::schema_of(&applied))))
+        }
+        Err(error) => {
+            println!("the database does not answer yet: {error}");
+            Ok(None)
+        }
+    }
 }
 
 /// Argon2id with its recommended cost.

@@ -35,7 +35,7 @@ const FINISH_WITHIN: Duration = Duration::from_secs(8);
 /// A port in use, an address that is not this machine's.
 pub async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
     let address = SocketAddr::new(settings.agent_bind, settings.agent_port);
-    TcpListener::bind(address).await.map_err(|error| {
+    daemon::bind(address).await.map_err(|error| {
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => {
                 "stop the program that uses the port, or set another AGENT_PORT in config/config.txt"

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::board::Board;
 use super::desk::Desk;
+use super::ports::Ports;
 use crate::backoff::{Backoff, Pause};
 use crate::child_log::ChildLog;
 use crate::executable;
@@ -49,6 +50,7 @@ pub struct Child {
     board: Arc<Board>,
     control: Arc<Control>,
     desk: Arc<Desk>,
+    ports: Arc<Ports>,
     orders: watch::Receiver<Orders>,
 }
 
@@ -67,10 +69,11 @@ impl Child {
         board: Arc<Board>,
         control: Arc<Control>,
         desk: Arc<Desk>,
+        ports: Arc<Ports>,
         orders: watch::Receiver<Orders>,
     ) -> Self {
         let place = super::CHILDREN.iter().position(|child| *child == name).unwrap_or(0);
-        Self { name, place, root: root.clone(), board, control, desk, orders }
+        Self { name, place, root: root.clone(), board, control, desk, ports, orders }
     }
 
     /// Until the orders say stop.
@@ -118,9 +121,11 @@ impl Child {
         let folder = self.root.path().to_string_lossy().into_owned();
         // Read at each start, so that what a person has changed counts from then on.
         let database_url = Credentials::read(&self.root.credentials_file()).ok().and_then(|read| read.database_url);
+        let last_port = self.ports.last(self.name).map(|port| port.to_string());
         let mut environment = vec![(daemon::PHASE, self.board.starts(self.name).word())];
         environment
             .extend(database_url.iter().filter(|_| self.name != "portal").map(|url| ("DATABASE_URL", url.as_str())));
+        environment.extend(last_port.iter().map(|port| (daemon::LAST_PORT, port.as_str())));
         let started = Process::start(&program, &["--root", &folder], self.root.path(), &environment, Log::Piped);
         let (mut process, Output { lines, log }) = match started {
             Ok(started) => started,
@@ -133,7 +138,13 @@ impl Child {
         self.board.started(self.name, process.id());
         tracing::info!(child = self.name, pid = process.id(), "started");
         let (answers, answered) = mpsc::channel(16);
-        let mouth = Mouth { name: self.name, board: self.board.clone(), control: self.control.clone(), answers };
+        let mouth = Mouth {
+            name: self.name,
+            board: self.board.clone(),
+            control: self.control.clone(),
+            ports: self.ports.clone(),
+            answers,
+        };
         let listening = tokio::spawn(mouth.listen(lines, self.desk.clone()));
         let logging = tokio::spawn(keep_log(self.name, log, self.root.logs()));
         let telling = process.input.take().map(|input| tokio::spawn(tell(input, self.board.clone(), answered)));
@@ -224,6 +235,7 @@ struct Mouth {
     name: &'static str,
     board: Arc<Board>,
     control: Arc<Control>,
+    ports: Arc<Ports>,
     answers: mpsc::Sender<ToChild>,
 }
 
@@ -243,6 +255,7 @@ impl Mouth {
         match line {
             FromChild::Listening { role: Role::Service, url } => {
                 self.board.listening(name, &url);
+                self.ports.note(name, &url);
                 self.control.listening(Role::Service, &format!("{name} {url}"));
             }
             FromChild::Listening { role: Role::Health, url } => self.board.health_at(name, &url),

@@ -5,6 +5,7 @@ mod board;
 mod child;
 mod desk;
 mod pin;
+mod ports;
 mod updating;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::status::RunFile;
 use board::Board;
 use child::{Child, Orders};
 use desk::Desk;
+use ports::Ports;
 
 /// In the order in which they start.
 const CHILDREN: [&str; 3] = ["collector", "agent", "portal"];
@@ -45,7 +47,8 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
     Credentials::read(&root.credentials_file())?;
     let record = updater::settle::read(root)?;
     let control = Arc::new(Control::start());
-    let health = Health::bind(settings.metrics_port).await?;
+    let ports = Arc::new(Ports::read(root));
+    let health = bind_health(&settings, &ports).await?;
     let children = children_in(record.phase);
     let board = Arc::new(Board::new(children, health.url(), record.phase));
     let run_file = serde_json::to_vec(&RunFile { metrics_address: health.url() }).expect("an address serialises");
@@ -65,7 +68,8 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
         if name == "collector" {
             judge_license(root, &settings, &board, &orders);
         }
-        let child = Child::new(name, root, board.clone(), control.clone(), desk.clone(), orders.subscribe());
+        let child =
+            Child::new(name, root, board.clone(), control.clone(), desk.clone(), ports.clone(), orders.subscribe());
         running.push(tokio::spawn(child.run()));
         let ready = board.ready(name);
         tokio::select! {
@@ -88,6 +92,17 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
     durable::remove(&root.run_file())?;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn bind_health(settings: &Settings, ports: &Ports) -> Result<Health, Failure> {
+    let last = ports.last("watchdog").filter(|_| settings.metrics_port == 0);
+    let health = match last {
+        Some(port) => Health::bind(port).await,
+        None => Health::bind(settings.metrics_port).await,
+    };
+    let health = if last.is_some() && health.is_err() { Health::bind(0).await? } else { health? };
+    ports.note("watchdog", &health.url());
+    Ok(health)
 }
 
 /// While it cannot be asked which database is the right one, nothing may look into it.
