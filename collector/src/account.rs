@@ -82,7 +82,7 @@ impl Account {
     }
 
     /// Whether it keeps away from the store because an update asks for it. Told at once: somebody waits for it.
-    pub fn holding(&self, holding: bool) {
+    pub fn holding(&self, holding: Option<u64>) {
         if self.with(|state| std::mem::replace(&mut state.collected.holding, holding)) != holding {
             self.news.notify_one();
         }

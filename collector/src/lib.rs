@@ -79,9 +79,9 @@ async fn probe(database: &ActiveDatabase, root: &InstallRoot) -> Result<(), Fail
 /// Wakes the storer when it has to stop storing, or may store again.
 async fn follow_phase(control: Arc<Control>, storer: store::Waker) {
     let mut status = control.watch_plant_status();
-    let mut frozen = control.is_frozen();
+    let mut frozen = control.frozen_for();
     while status.changed().await.is_ok() {
-        if std::mem::replace(&mut frozen, control.is_frozen()) != frozen {
+        if std::mem::replace(&mut frozen, control.frozen_for()) != frozen {
             storer.wake();
         }
     }

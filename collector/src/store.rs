@@ -77,7 +77,7 @@ pub fn start(
         wakes,
         stopping: stopping.clone(),
         connection: None,
-        holding: false,
+        holding: None,
         finish_by: None,
     };
     Storer { thread: std::thread::spawn(move || work.run()), waker: Waker(waker), stopping }
@@ -92,8 +92,8 @@ struct Work {
     wakes: Receiver<()>,
     stopping: Arc<AtomicBool>,
     connection: Option<Connection>,
-    /// It has kept away from the store since it was asked to.
-    holding: bool,
+    /// The attempt at an update for which it keeps away from the store.
+    holding: Option<u64>,
     finish_by: Option<Instant>,
 }
 
@@ -116,10 +116,13 @@ impl Work {
     fn run(mut self) -> Result<(), Failure> {
         let mut pause = FIRST_PAUSE;
         loop {
+            // Taken back before anything is stored.
+            if !self.control.is_frozen() {
+                self.holds(None);
+            }
             let outcome = self.store_all();
             // Said only after the connection is closed: from here on the database may be copied.
-            self.holding = self.control.is_frozen() && self.connection.is_none();
-            self.account.holding(self.holding);
+            self.holds(self.control.frozen_for().filter(|_| self.connection.is_none()));
             let wait = match &outcome {
                 Err(StoreError::Schema(_)) => {
                     // Of another version: nothing of this one may touch it.
@@ -150,6 +153,11 @@ impl Work {
             tracing::warn!(%error, "could not note the position at the end");
         }
         Ok(())
+    }
+
+    fn holds(&mut self, attempt: Option<u64>) {
+        self.holding = attempt;
+        self.account.holding(attempt);
     }
 
     /// Until the spool is empty, or an update wants the database to stay as it is.
@@ -281,7 +289,7 @@ impl Work {
         let deadline = Instant::now() + wait;
         loop {
             let woken = self.wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok();
-            let asked = self.control.is_frozen() != self.holding;
+            let asked = self.control.frozen_for() != self.holding;
             if !woken || asked || self.connection.is_some() || self.stopping.load(Ordering::Acquire) {
                 return;
             }

@@ -18,13 +18,21 @@ impl Credentials {
     /// # Errors
     /// [`Mistakes`] for an unreadable file, an unknown key or a line without `=`.
     pub fn read(path: &Path) -> Result<Self, Mistakes> {
-        let mut read = match path.exists() {
-            true => Self::parse(&mistake::read(path)?, &path.display().to_string())?,
-            false => Self::default(),
-        };
+        let mut read = Self::read_file(path)?;
         read.database_url = std::env::var("DATABASE_URL").ok().or(read.database_url);
         read.pin_hash = std::env::var("CONFIG_PIN_HASH").ok().or(read.pin_hash);
         Ok(read)
+    }
+
+    /// What the file alone says.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_file(path: &Path) -> Result<Self, Mistakes> {
+        match path.exists() {
+            true => Self::parse(&mistake::read(path)?, &path.display().to_string()),
+            false => Ok(Self::default()),
+        }
     }
 
     /// The database, or what to do about there being none.

@@ -114,6 +114,11 @@ impl InstallRoot {
         self.0.join("state/update/progress.jsonl")
     }
 
+    /// Wrong PINs so far.
+    pub fn pin_failures(&self) -> PathBuf {
+        self.0.join("state/pin.json")
+    }
+
     pub fn update_log(&self) -> PathBuf {
         self.0.join("agent/update_log.jsonl")
     }

@@ -9,7 +9,8 @@ use tokio::sync::{oneshot, watch};
 
 /// Set by the supervisor in the environment of its children: their standard input and output belong to it.
 pub const SUPERVISED: &str = "PLANTLINK_SUPERVISED";
-/// Set by the supervisor as well: the boot record's phase at the child's start, until the first status tells it.
+/// Set by the supervisor as well: phase and number of attempt (`trial/3`) at the child's start, until the first status
+/// tells them.
 pub const PHASE: &str = "PLANTLINK_PHASE";
 /// Phases of an update in which nothing enters the store and nothing new is exported: what the database says may yet be
 /// taken back.
@@ -93,16 +94,26 @@ impl Control {
         answered.ok()?.ok()
     }
 
-    /// Whether an update is between the last reading stored by the old version and the first by the new one.
+    /// The attempt at an update that is between the last reading stored by the old version and the first by the new one.
+    pub fn frozen_for(&self) -> Option<u64> {
+        let told = self.status.borrow().as_ref().map(|status| (status.phase.clone(), status.attempt));
+        let (phase, attempt) = told.or_else(|| self.phase_at_start())?;
+        FROZEN_PHASES.contains(&phase.as_str()).then_some(attempt)
+    }
+
     pub fn is_frozen(&self) -> bool {
-        let told = self.status.borrow().as_ref().map(|status| status.phase.clone());
-        let phase = told.or_else(|| std::env::var(PHASE).ok().filter(|_| self.supervised)).unwrap_or_default();
-        FROZEN_PHASES.contains(&phase.as_str())
+        self.frozen_for().is_some()
     }
 
     /// Whether this version has not proved itself yet.
     pub fn is_on_trial(&self) -> bool {
-        self.supervised && std::env::var(PHASE).is_ok_and(|phase| phase == "trial")
+        self.phase_at_start().is_some_and(|(phase, _)| phase == "trial")
+    }
+
+    fn phase_at_start(&self) -> Option<(String, u64)> {
+        let text = std::env::var(PHASE).ok().filter(|_| self.supervised)?;
+        let (phase, attempt) = text.split_once('/')?;
+        Some((phase.to_owned(), attempt.parse().ok()?))
     }
 
     /// What the supervisor last said of the whole plant PC; `None` without one.

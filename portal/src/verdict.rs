@@ -101,7 +101,7 @@ fn of_child(status: &PlantStatus, name: &str, explained: bool, words: &Words) ->
 fn of_collected(collected: &Collected, words: &Words) -> Vec<Finding> {
     let mut findings = Vec::new();
     // While an update holds the collector back, nobody expects the database to take anything.
-    if collected.store_error.is_some() && !collected.holding {
+    if collected.store_error.is_some() && collected.holding.is_none() {
         let left = collected.spool_seconds_left;
         let short = left.is_some_and(|left| left < BUFFER_SHORT_SECONDS);
         let gravity = if short { Gravity::Fault } else { Gravity::Attention };

@@ -26,6 +26,7 @@ fn attempted(status: &str, error: Option<&str>) -> Attempted {
         status: status.into(),
         error: error.map(str::to_owned),
         attempt: 1,
+        id: String::new(),
     }
 }
 

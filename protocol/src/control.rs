@@ -27,12 +27,14 @@ pub enum FromChild {
 }
 
 /// How the children of a supervisor are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pulse {
     /// The version that each child reports; `None` for one that should run and is not ready.
     pub versions: BTreeMap<String, Option<String>>,
     /// The first child that has ended since the supervisor started, and how.
     pub ended: Option<String>,
+    /// How long the spool's room lasts.
+    pub spool_seconds_left: Option<f64>,
 }
 
 /// What the portal and the agent may not do themselves.
@@ -109,6 +111,9 @@ pub struct PlantStatus {
     pub version: String,
     /// `committed`, `trial`, …: the boot record's phase.
     pub phase: String,
+    /// Number of the latest attempt at an update.
+    #[serde(default)]
+    pub attempt: u64,
     pub pending_version: Option<String>,
     pub children: Vec<ChildStatus>,
     pub metrics_address: Option<String>,
@@ -211,6 +216,9 @@ pub struct Attempted {
     /// Counts attempts on this plant PC.
     #[serde(default)]
     pub attempt: u64,
+    /// Never the same twice, also where a root was laid out anew.
+    #[serde(default)]
+    pub id: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -274,9 +282,9 @@ pub struct Collected {
     pub oldest_spooled_time: Option<Timestamp>,
     /// Why the store takes nothing at present.
     pub store_error: Option<String>,
-    /// It is told to store nothing while an update is under way, and does not.
+    /// The attempt at an update for which it keeps away from the store, as it was told to.
     #[serde(default)]
-    pub holding: bool,
+    pub holding: Option<u64>,
     pub sources: BTreeMap<String, SourceStatus>,
     /// Readings dropped for want of room, by reason.
     pub dropped: BTreeMap<String, u64>,

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 pub use cursor::Cursor;
 pub use error::StoreError;
 pub use line::{LineError, parse_line, write_line};
+pub use migrations::Schema;
 pub use reading::{Quality, Reading};
 pub use store::{Appended, Batch, EpochStart, Head, Row, Span, Store};
 
@@ -30,14 +31,14 @@ pub use store::{Appended, Batch, EpochStart, Head, Row, Span, Store};
 /// # Errors
 /// [`StoreError`], in words that name the database but never its password.
 pub fn open(url: &str, root: &Path) -> Result<Box<dyn Store>, StoreError> {
-    open_as(url, root, None)
+    open_as(url, root, &Schema::BuiltIn)
 }
 
-/// [`open`]s a database that an update has brought to `schema` ([`migrate::Migrated::schema`]).
+/// [`open`]s a database of this schema; an update may have made it ([`migrate::Migrated::schema`]).
 ///
 /// # Errors
 /// [`StoreError`], of them [`StoreError::Schema`] for a database of any other schema.
-pub fn open_as(url: &str, root: &Path, schema: Option<&str>) -> Result<Box<dyn Store>, StoreError> {
+pub fn open_as(url: &str, root: &Path, schema: &Schema) -> Result<Box<dyn Store>, StoreError> {
     match place(url, root)? {
         Place::Sqlite(path) => Ok(Box::new(sqlite_store::SqliteStore::open(&path, schema)?)),
         Place::Postgres => Ok(Box::new(postgres_store::PostgresStore::open(url, schema)?)),

@@ -33,9 +33,20 @@ pub fn schema_of(applied: &Applied) -> String {
     protocol::signing::hex(&Sha256::digest(lines.as_bytes()))
 }
 
-/// Every migration that this program was built with has to be there, unedited; beyond these only what an update has
-/// applied and put down as `expected`.
-pub fn check(built_in: &[BuiltIn], applied: &Applied, expected: Option<&str>) -> Result<(), StoreError> {
+/// Which schema a program may work with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Schema {
+    /// That of the migrations it was built with.
+    #[default]
+    BuiltIn,
+    /// What an update has made of it ([`schema_of`]).
+    Updated(String),
+    /// Either: a person has named another database since, which may be a new one, or the same at another place.
+    Any(String),
+}
+
+/// Every migration that this program was built with has to be there, unedited; beyond these only what an update has applied.
+pub fn check(built_in: &[BuiltIn], applied: &Applied, expected: &Schema) -> Result<(), StoreError> {
     for migration in built_in {
         match applied.get(migration.name) {
             None => {
@@ -53,9 +64,11 @@ pub fn check(built_in: &[BuiltIn], applied: &Applied, expected: Option<&str>) ->
             Some(_) => {}
         }
     }
+    let is_built_in = applied.len() == built_in.len();
     let is_expected = match expected {
-        Some(expected) => schema_of(applied) == expected,
-        None => applied.len() == built_in.len(),
+        Schema::BuiltIn => is_built_in,
+        Schema::Updated(schema) => schema_of(applied) == *schema,
+        Schema::Any(schema) => is_built_in || schema_of(applied) == *schema,
     };
     if is_expected {
         return Ok(());

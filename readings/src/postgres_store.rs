@@ -9,7 +9,7 @@ use protocol::Timestamp;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::StoreError;
-use crate::migrations::{self, Applied};
+use crate::migrations::{self, Applied, Schema};
 use crate::postgres_url;
 use crate::reading::{Quality, Reading};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
@@ -37,7 +37,7 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    pub fn open(url: &str, schema: Option<&str>) -> Result<Self, StoreError> {
+    pub fn open(url: &str, schema: &Schema) -> Result<Self, StoreError> {
         let mut client = connect(url)?;
         client.batch_execute(SESSION)?;
         lay_schema(&mut client, schema)?;
@@ -94,7 +94,7 @@ pub fn connect(url: &str) -> Result<Client, StoreError> {
     })
 }
 
-fn lay_schema(client: &mut Client, expected: Option<&str>) -> Result<(), StoreError> {
+fn lay_schema(client: &mut Client, expected: &Schema) -> Result<(), StoreError> {
     let before = applied(client)?;
     if !before.is_empty() {
         return migrations::check(migrations::POSTGRES, &before, expected);

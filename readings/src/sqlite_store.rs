@@ -11,7 +11,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use crate::error::StoreError;
-use crate::migrations::{self, Applied};
+use crate::migrations::{self, Applied, Schema};
 use crate::reading::{Quality, Reading};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
 
@@ -28,7 +28,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    pub fn open(path: &Path, schema: Option<&str>) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, schema: &Schema) -> Result<Self, StoreError> {
         let named = |error: rusqlite::Error| match StoreError::from(error) {
             StoreError::Configuration(text) => StoreError::Configuration(format!(
                 "could not open the SQLite database {}: {text}; check DATABASE_URL and who may write in its folder",
@@ -116,7 +116,7 @@ pub fn applied(connection: &Connection) -> Result<Applied, rusqlite::Error> {
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-fn lay_schema(connection: &mut Connection, expected: Option<&str>) -> Result<(), StoreError> {
+fn lay_schema(connection: &mut Connection, expected: &Schema) -> Result<(), StoreError> {
     let before = applied(connection)?;
     if !before.is_empty() {
         return migrations::check(migrations::SQLITE, &before, expected);

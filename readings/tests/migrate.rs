@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use private_postgres::{Options, PrivatePostgres};
 use protocol::Timestamp;
 use readings::migrate::{self, Migration};
-use readings::{Batch, Quality, Reading, StoreError};
+use readings::{Batch, Quality, Reading, Schema, Store, StoreError};
 
 fn migration(name: &str, up: &str, down: &str) -> Migration {
     Migration { name: name.into(), up: up.into(), down: Some(down.into()) }
@@ -24,8 +24,12 @@ fn add_alarms() -> Vec<Migration> {
     ]
 }
 
+fn open_as(url: &str, root: &Path, schema: Option<&str>) -> Result<Box<dyn Store>, StoreError> {
+    readings::open_as(url, root, &schema.map_or(Schema::BuiltIn, |schema| Schema::Updated(schema.to_owned())))
+}
+
 fn fill(url: &str, root: &Path, schema: Option<&str>, count: u64) {
-    let mut store = readings::open_as(url, root, schema).unwrap();
+    let mut store = open_as(url, root, schema).unwrap();
     let from = store.position("collector").unwrap();
     let reading = Reading {
         time: Timestamp::now(),
@@ -40,7 +44,7 @@ fn fill(url: &str, root: &Path, schema: Option<&str>, count: u64) {
 }
 
 fn last_seq(url: &str, root: &Path, schema: Option<&str>) -> u64 {
-    readings::open_as(url, root, schema).unwrap().head().unwrap().last_seq
+    open_as(url, root, schema).unwrap().head().unwrap().last_seq
 }
 
 struct Sqlite {
@@ -77,7 +81,7 @@ fn a_copy_is_migrated_and_the_original_stays_as_it_was() {
     fill("sqlite:copy.db", &plant.root, Some(&migrated.schema), 1);
     // Each program opens the schema that is its own, and no other.
     for (url, schema) in [("sqlite:copy.db", None), ("sqlite:plant.db", Some(migrated.schema.as_str()))] {
-        assert!(matches!(readings::open_as(url, &plant.root, schema), Err(StoreError::Schema(_))), "{url}");
+        assert!(matches!(open_as(url, &plant.root, schema), Err(StoreError::Schema(_))), "{url}");
     }
     // The next update brings them along again, and one of them edited.
     let again = migrate::migrate_sqlite(&plant.root.join("copy.db"), &add_alarms(), "attempt-2").unwrap();
@@ -134,9 +138,16 @@ fn on_postgresql_a_migration_goes_up_and_back_in_one_transaction_each() {
     let migrated = migrate::up(&url, &add_alarms(), "attempt-1").unwrap();
     assert_eq!(last_seq(&url, root, Some(&migrated.schema)), 100);
     assert!(matches!(readings::open(&url, root), Err(StoreError::Schema(_))));
-    assert_eq!(migrate::down(&url, &add_alarms(), "attempt-0").unwrap(), Vec::<String>::new(), "of another attempt");
-    assert_eq!(migrate::down(&url, &add_alarms(), "attempt-1").unwrap(), ["0003_add_note.sql", "0002_add_alarms.sql"]);
-    assert_eq!(migrate::down(&url, &add_alarms(), "attempt-1").unwrap(), Vec::<String>::new(), "again");
+    assert_eq!(
+        migrate::down(&url, "attempt-0", || Ok(add_alarms())).unwrap(),
+        Vec::<String>::new(),
+        "of another attempt"
+    );
+    assert_eq!(
+        migrate::down(&url, "attempt-1", || Ok(add_alarms())).unwrap(),
+        ["0003_add_note.sql", "0002_add_alarms.sql"]
+    );
+    assert_eq!(migrate::down(&url, "attempt-1", || Ok(add_alarms())).unwrap(), Vec::<String>::new(), "again");
     assert_eq!(last_seq(&url, root, None), 100);
     for (what, up, down) in [
         ("commit", "CREATE TABLE a (x int); COMMIT", ""),

@@ -89,10 +89,14 @@ fn take_package(
 ) -> Result<VerifiedPackage, Failure> {
     let waiting = pending::read(root).filter(|pending| pending.manifest_sha256 == attempt.manifest_sha256);
     let waiting = waiting.ok_or_else(|| Failure::failed("the package that was approved is no longer there"))?;
-    let (from, to) = (root.pending_update().join(waiting.package), root.applied_package());
+    let (from, to) = (root.pending_update().join(&waiting.package), root.applied_package());
     let folder = to.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|error| durable::name_error("create", folder, error))?;
     durable::sync_folder_of(folder)?;
+    let free = durable::free_bytes(root.path())?;
+    if free < waiting.package_bytes + settings.low_disk_reserve_bytes {
+        return Err(no_room(waiting.package_bytes + settings.low_disk_reserve_bytes, free));
+    }
     let copied = fs::copy(&from, &to).and_then(|_| File::open(&to)?.sync_all());
     copied.map_err(|error| durable::name_error("copy the package to", &to, error))?;
     durable::sync_folder(folder)?;
@@ -149,12 +153,16 @@ fn require_room(
     let free = durable::free_bytes(root.path())?;
     match free >= needed {
         true => Ok(()),
-        false => Err(Failure::disk(format!(
-            "the update needs {} MB of room on the disk and there are {} MB; free some space and apply it again",
-            needed >> 20,
-            free >> 20
-        ))),
+        false => Err(no_room(needed, free)),
     }
+}
+
+fn no_room(needed: u64, free: u64) -> Failure {
+    Failure::disk(format!(
+        "the update needs {} MB of room on the disk and there are {} MB; free some space and apply it again",
+        needed >> 20,
+        free >> 20
+    ))
 }
 
 fn bytes_in(folder: &Path) -> Result<u64, Failure> {
@@ -194,7 +202,7 @@ fn migrate_database(
     else {
         return Err(Failure::configuration("the database is not the one that is configured"));
     };
-    let copy = database::copy_for(&original, attempt.number);
+    let copy = database::copy_for(&original, attempt);
     migrate::copy_sqlite(&from, &copy)?;
     let Migrated { schema, .. } = migrate::migrate_sqlite(&copy, migrations, &attempt.id)?;
     durable::sync_folder_of(&copy)?;

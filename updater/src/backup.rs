@@ -33,7 +33,7 @@ pub fn write(root: &InstallRoot, version: &Version, directory: &Path) -> Result<
         return Err(error);
     }
     durable::rename(&part, &backup)?;
-    prune(&folder)?;
+    prune(&folder, &backup)?;
     Ok(backup)
 }
 
@@ -70,10 +70,11 @@ fn remove_parts(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn prune(folder: &Path) -> io::Result<()> {
+/// All but the newest, and never the one just written, whatever the clock said then.
+fn prune(folder: &Path, written: &Path) -> io::Result<()> {
     let mut backups: Vec<(String, PathBuf)> = listed(folder)?
         .into_iter()
-        .filter(|path| path.extension().is_some_and(|ending| ending == "zip"))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "zip") && path != written)
         .filter_map(|path| {
             let name = path.file_stem()?.to_string_lossy().into_owned();
             // By time, whatever the versions.
@@ -81,7 +82,7 @@ fn prune(folder: &Path) -> io::Result<()> {
         })
         .collect();
     backups.sort();
-    let surplus = backups.len().saturating_sub(KEPT);
+    let surplus = (backups.len() + 1).saturating_sub(KEPT);
     backups.drain(..surplus).try_for_each(|(_, path)| durable::remove(&path))
 }
 

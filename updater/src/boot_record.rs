@@ -10,10 +10,10 @@ use std::path::Path;
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// What is decided. Written whole, or not at all; changed only by [`crate::transition`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct BootRecord {
     pub phase: Phase,
     /// Name of the version directory that is committed.
@@ -28,6 +28,9 @@ pub struct BootRecord {
     pub attempts: u64,
     /// There unless the phase is [`Phase::Committed`].
     pub attempt: Option<Attempt>,
+    /// What a newer version has put down, for itself: the launcher, which no package changes, hands it on.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +66,6 @@ impl Phase {
 
 /// Which database belongs to a version, where it is not simply the one that is configured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Database {
     /// SHA-256 of the `DATABASE_URL` that this stands for, hex. Under another one it means nothing.
     pub configured: String,
@@ -74,7 +76,6 @@ pub struct Database {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Previous {
     pub current: String,
     pub database: Option<Database>,
@@ -82,7 +83,6 @@ pub struct Previous {
 
 /// An update under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Attempt {
     /// Counts attempts on this plant PC.
     pub number: u64,
@@ -101,11 +101,12 @@ pub struct Attempt {
     pub trial: Trial,
     /// Why it is given up, for people.
     pub error: Option<String>,
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
 }
 
 /// How often the new version was started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Trial {
     /// The machine's boot in which it was last started.
     pub boot: Option<String>,
@@ -119,10 +120,16 @@ pub struct Trial {
 pub enum BootRecordError {
     #[error("there is no boot record; `watchdog init` makes an install root")]
     Missing,
-    #[error("both slots of the boot record are damaged")]
+    #[error(
+        "both slots of the boot record are damaged, so it is not known which version and which database belong together; \
+         nothing is started by guess. Keep the root as it is and call the publisher; a new root by `watchdog init` can \
+         be named the database that was in use"
+    )]
     Damaged,
     #[error("the boot record is of a newer version of Plantlink")]
     TooNew,
+    #[error("it does not fit: paths and names in it are too long")]
+    TooLong,
     #[error(transparent)]
     File(#[from] io::Error),
 }
@@ -142,6 +149,7 @@ impl BootRecord {
             previous: None,
             attempts: 0,
             attempt: None,
+            more: Map::new(),
         }
     }
 
@@ -173,7 +181,7 @@ impl BootRecord {
     /// # Errors
     /// Those of the file system.
     pub fn create(&self, path: &Path) -> io::Result<()> {
-        let mut bytes = self.encode(1);
+        let mut bytes = self.encode(1).map_err(io::Error::other)?;
         bytes.resize(2 * SLOT_BYTES, 0);
         durable::create_new(path, &bytes, durable::Access::Shared)
     }
@@ -186,16 +194,19 @@ impl BootRecord {
         let (generation, _) = newest(path)?;
         let generation = generation + 1;
         let slot = if generation % 2 == 1 { 0 } else { SLOT_BYTES as u64 };
+        let slot_bytes = self.encode(generation)?;
         let mut file = OpenOptions::new().write(true).open(path)?;
         file.seek(SeekFrom::Start(slot))?;
-        file.write_all(&self.encode(generation))?;
+        file.write_all(&slot_bytes)?;
         file.sync_all()?;
         Ok(())
     }
 
-    fn encode(&self, generation: u64) -> Vec<u8> {
+    fn encode(&self, generation: u64) -> Result<Vec<u8>, BootRecordError> {
         let json = serde_json::to_vec(self).expect("plain strings serialise");
-        assert!(json.len() <= SLOT_BYTES - HEADER, "a boot record names a few directories");
+        if json.len() > SLOT_BYTES - HEADER {
+            return Err(BootRecordError::TooLong);
+        }
         let mut slot = MAGIC.to_vec();
         slot.extend_from_slice(&generation.to_le_bytes());
         slot.extend_from_slice(&(json.len() as u32).to_le_bytes());
@@ -205,7 +216,7 @@ impl BootRecord {
         slot.extend_from_slice(&checksum.finalize().to_le_bytes());
         slot.extend_from_slice(&json);
         slot.resize(SLOT_BYTES, 0);
-        slot
+        Ok(slot)
     }
 }
 

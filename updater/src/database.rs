@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use config::{Credentials, InstallRoot};
 use protocol::Failure;
 use protocol::signing::hex;
-use readings::{Place, Store, StoreError};
+use readings::{Place, Schema, Store, StoreError};
 use sha2::{Digest as _, Sha256};
 
-use crate::boot_record::{BootRecord, BootRecordError, Database};
+use crate::boot_record::{Attempt, BootRecord, BootRecordError, Database};
 use crate::package::Dialect;
 
 /// A database as it is to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveDatabase {
     pub url: String,
-    pub schema: Option<String>,
+    pub schema: Schema,
 }
 
 impl ActiveDatabase {
@@ -33,21 +33,24 @@ impl ActiveDatabase {
         }
     }
 
-    /// What `database` makes of the configured URL. One that stands for another URL means nothing: a person has since
-    /// named another database.
+    /// What `database` makes of the configured URL. Under another URL than the one it stands for, its file means nothing:
+    /// a person has since named another database, or the same one by another password or name.
     pub fn named(configured: &str, database: Option<&Database>) -> Self {
-        let database = database.filter(|database| database.configured == hash(configured));
-        let file = database.and_then(|database| database.file.as_ref());
+        let Some(database) = database else { return Self { url: configured.to_owned(), schema: Schema::BuiltIn } };
+        if database.configured != hash(configured) {
+            return Self { url: configured.to_owned(), schema: Schema::Any(database.schema.clone()) };
+        }
+        let file = database.file.as_ref();
         Self {
             url: file.map_or_else(|| configured.to_owned(), |file| format!("sqlite:{file}")),
-            schema: database.map(|database| database.schema.clone()),
+            schema: Schema::Updated(database.schema.clone()),
         }
     }
 
     /// # Errors
     /// [`StoreError`], of them [`StoreError::Schema`] for a schema that is not the running version's.
     pub fn open(&self, root: &Path) -> Result<Box<dyn Store>, StoreError> {
-        readings::open_as(&self.url, root, self.schema.as_deref())
+        readings::open_as(&self.url, root, &self.schema)
     }
 
     /// # Errors
@@ -65,12 +68,13 @@ pub fn record(configured: &str, file: Option<String>, schema: String) -> Databas
     Database { configured: hash(configured), file, schema }
 }
 
-/// The file that attempt `number` makes of a SQLite database: beside the configured one, under a name that never comes
-/// again, since numbers of attempts only rise.
-pub fn copy_for(configured: &Path, number: u64) -> PathBuf {
+/// The file that an attempt makes of a SQLite database: beside the configured one, under a name that never comes again,
+/// also where a root is laid out anew.
+pub fn copy_for(configured: &Path, attempt: &Attempt) -> PathBuf {
     let ending = configured.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
     let stem = configured.file_stem().unwrap_or_default().to_string_lossy();
-    configured.with_file_name(format!("{stem}.{number}{ending}"))
+    let (number, id) = (attempt.number, attempt.id.get(..8).unwrap_or(&attempt.id));
+    configured.with_file_name(format!("{stem}.{number}-{id}{ending}"))
 }
 
 fn hash(url: &str) -> String {

@@ -1,6 +1,6 @@
 //! A new version directory beside the old one: unchanged files linked, new ones written from the verified package.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -23,7 +23,8 @@ pub const PROGRAMS: [&str; 4] = ["agent", "collector", "portal", "watchdog"];
 pub fn result(manifest: &Manifest, old: &[TreeFile]) -> Result<Vec<TreeFile>, Refusal> {
     let mut files: BTreeMap<&str, TreeFile> = BTreeMap::new();
     if !manifest.complete {
-        let stays = |file: &&TreeFile| file.path != VERSION_FILE && !manifest.remove.contains(&file.path);
+        let removed: HashSet<&String> = manifest.remove.iter().collect();
+        let stays = |file: &&TreeFile| file.path != VERSION_FILE && !removed.contains(&file.path);
         files.extend(old.iter().filter(stays).map(|file| (file.path.as_str(), file.clone())));
     }
     for file in &manifest.files {
@@ -66,12 +67,16 @@ pub fn lay(root: &InstallRoot, package: &mut VerifiedPackage, running_id: &str) 
     let version = package.manifest().version.to_string();
     let id = version_id(&version, &tree_hash(&files));
     let (new, place) = (root.versions().join(".new"), root.versions().join(&id));
+    // Also in another case of letters, which is one name on Windows.
+    if id.to_lowercase() == running_id.to_lowercase() {
+        return Err(Failure::integrity(format!("{id} would take the place of {running_id}, which runs")));
+    }
     for left_over in [&new, &place] {
-        // A directory of this very name was never committed, or this version would be the running one or an older one.
+        // A directory of this very name was never committed, or this version would not be above all that ran here.
         remove_tree(left_over)?;
     }
     make_folder(&new)?;
-    let packed: Vec<String> = package.manifest().files.iter().map(|file| file.path.clone()).collect();
+    let packed: HashSet<String> = package.manifest().files.iter().map(|file| file.path.clone()).collect();
     for file in &files {
         lifeline::check()?;
         let target = new.join(&file.path);

@@ -3,6 +3,7 @@
 //! The agent lays what it has received and verified into `incoming/`; the watchdog judges it again, moves it here and
 //! writes `meta.json`, which alone says that a package waits. A package without it is a left-over.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
@@ -13,9 +14,10 @@ use protocol::control::{Changes, PendingState, PendingUpdate};
 use protocol::{Failure, Timestamp};
 
 use crate::boot_record::{BootRecord, Phase};
-use crate::package::{Code, Refusal, VerifiedPackage, verify};
+use crate::package::{Code, Manifest, Refusal, VerifiedPackage, verify};
+use crate::patch;
 use crate::situation::{limits, situation, trust};
-use crate::version_directory::{VERSION_FILE, read_tree};
+use crate::version_directory::{TreeFile, VERSION_FILE, read_tree};
 
 /// Why a package was not taken in.
 #[derive(Debug)]
@@ -59,10 +61,14 @@ fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &PathBuf) 
     let situation = situation(root, settings, &record)?;
     let package = verify(file, &trust(root, settings)?, &limits(settings), Some(&situation))?;
     let before = read(root);
-    let mut meta = describe(&package, bytes, &changes(root, &record, &package)?);
+    let tree = read_tree(&root.versions().join(&record.current))?;
+    // What comes out is known before anybody approves it.
+    patch::result(package.manifest(), &tree)?;
+    let mut meta = describe(&package, bytes, changes(package.manifest(), &tree));
     if let Some(before) = before.as_ref().filter(|before| before.manifest_sha256 == meta.manifest_sha256) {
-        // The same again: HQ was not sure. It has been here since it first came.
+        // The same again: HQ was not sure. It has been here since it first came, and may have failed since.
         meta.received_at = before.received_at;
+        (meta.state, meta.error) = (before.state, before.error.clone());
     }
     drop(package);
     let place = root.pending_update().join(&meta.package);
@@ -74,7 +80,7 @@ fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &PathBuf) 
     Ok(meta)
 }
 
-fn describe(package: &VerifiedPackage, bytes: u64, changes: &Changes) -> PendingUpdate {
+fn describe(package: &VerifiedPackage, bytes: u64, changes: Changes) -> PendingUpdate {
     let manifest = package.manifest();
     PendingUpdate {
         version: manifest.version.to_string(),
@@ -87,7 +93,7 @@ fn describe(package: &VerifiedPackage, bytes: u64, changes: &Changes) -> Pending
         expires: manifest.expires,
         signers: package.signers().to_vec(),
         bound: manifest.base.is_some() || manifest.complete,
-        changes: changes.clone(),
+        changes,
         migrations: manifest.migrations.iter().map(|migration| migration.name.clone()).collect(),
         state: PendingState::Waiting,
         error: None,
@@ -95,12 +101,13 @@ fn describe(package: &VerifiedPackage, bytes: u64, changes: &Changes) -> Pending
 }
 
 /// What the package would change in the version that runs.
-fn changes(root: &InstallRoot, record: &BootRecord, package: &VerifiedPackage) -> io::Result<Changes> {
-    let tree = read_tree(&root.versions().join(&record.current))?;
-    let manifest = package.manifest();
+fn changes(manifest: &Manifest, tree: &[TreeFile]) -> Changes {
+    let running: HashMap<&str, &TreeFile> = tree.iter().map(|file| (file.path.as_str(), file)).collect();
+    let packed: HashSet<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+    let removed: HashSet<&str> = manifest.remove.iter().map(String::as_str).collect();
     let mut changes = Changes::default();
     for file in &manifest.files {
-        match tree.iter().find(|running| running.path == file.path) {
+        match running.get(file.path.as_str()) {
             None => changes.added.push(file.path.clone()),
             Some(running) if running.sha256 != file.sha256 || running.executable != file.executable => {
                 changes.changed.push(file.path.clone());
@@ -109,13 +116,13 @@ fn changes(root: &InstallRoot, record: &BootRecord, package: &VerifiedPackage) -
         }
     }
     for running in tree.iter().filter(|running| running.path != VERSION_FILE) {
-        let kept = !manifest.complete && !manifest.remove.contains(&running.path)
-            || manifest.files.iter().any(|file| file.path == running.path);
+        let path = running.path.as_str();
+        let kept = !manifest.complete && !removed.contains(path) || packed.contains(path);
         if !kept {
             changes.removed.push(running.path.clone());
         }
     }
-    Ok(changes)
+    changes
 }
 
 /// Notes what has become of the waiting package; nothing if it is no longer this one.
@@ -175,15 +182,21 @@ pub fn judge_again(root: &InstallRoot, settings: &Settings) -> Result<Option<Ref
     situation.waiting = None;
     let judged = match File::open(&path) {
         Ok(file) => verify(file, &trust(root, settings)?, &limits(settings), Some(&situation)),
-        Err(error) => Err(Refusal { code: Code::Unreadable, detail: format!("{}: {error}", path.display()) }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Refusal { code: Code::MissingPart, detail: format!("{} is gone", path.display()) })
+        }
+        Err(error) => return Err(durable::name_error("read", &path, error).into()),
     };
     match judged {
+        // The disk's fault, not the package's.
+        Err(refusal) if refusal.code == Code::Unreadable => Err(Failure::disk(refusal)),
         Err(refusal) => {
             clear(root)?;
             Ok(Some(refusal))
         }
         Ok(package) => {
-            let fresh = describe(&package, meta.package_bytes, &changes(root, &record, &package)?);
+            let tree = read_tree(&root.versions().join(&record.current))?;
+            let fresh = describe(&package, meta.package_bytes, changes(package.manifest(), &tree));
             let same = fresh.manifest_sha256 == meta.manifest_sha256;
             let state = match meta.state {
                 // Its attempt is over, however it ended.

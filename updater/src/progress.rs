@@ -27,6 +27,13 @@ pub fn note(root: &InstallRoot, step: &str, pct: u8, msg: &str) {
     }
 }
 
+/// As [`note`], unless the last step is this one: whoever was killed behind it comes here again.
+pub fn note_once(root: &InstallRoot, step: &str, pct: u8, msg: &str) {
+    if read(root).last().is_none_or(|last| last.step != step) {
+        note(root, step, pct, msg);
+    }
+}
+
 /// The steps of the attempt that is under way, or of the last one.
 pub fn read(root: &InstallRoot) -> Vec<ProgressStep> {
     let text = fs::read_to_string(root.update_progress()).unwrap_or_default();

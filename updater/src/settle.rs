@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use config::{Credentials, InstallRoot};
@@ -12,8 +12,8 @@ use protocol::control::{Attempted, PendingState};
 use protocol::{Failure, Timestamp};
 use readings::{Place, StoreError, migrate};
 
-use crate::boot_record::{Attempt, BootRecord};
-use crate::database::ActiveDatabase;
+use crate::boot_record::{Attempt, BootRecord, BootRecordError, Database};
+use crate::database::{ActiveDatabase, copy_for};
 use crate::package::{Dialect, Limits, reopen};
 use crate::patch::remove_tree;
 use crate::recovery::{Action, Cause, decide};
@@ -68,8 +68,14 @@ pub fn lock(root: &InstallRoot) -> Result<Lock, Failure> {
 /// # Errors
 /// A boot record that cannot be gone by; nothing is guessed.
 pub fn read(root: &InstallRoot) -> Result<BootRecord, Failure> {
-    BootRecord::read(&root.boot_record())
-        .map_err(|error| Failure::configuration(format!("{}: {error}", root.boot_record().display())))
+    BootRecord::read(&root.boot_record()).map_err(|error| {
+        let message = format!("{}: {error}", root.boot_record().display());
+        match error {
+            // The disk, or no file descriptors: not what is written there.
+            BootRecordError::File(_) => Failure::disk(message),
+            _ => Failure::configuration(message),
+        }
+    })
 }
 
 /// Takes a step, durably. The caller holds the [`lock`].
@@ -82,54 +88,58 @@ pub fn write(root: &InstallRoot, record: &BootRecord, step: Step) -> Result<Boot
     Ok(next)
 }
 
+/// Everything here may be done again after a kill; only then the phase moves on.
 fn finish_commit(root: &InstallRoot, record: &BootRecord) -> Result<BootRecord, Failure> {
     let Some(attempt) = &record.attempt else { return write(root, record, Step::Finish) };
-    shown(write_version(root, &attempt.to_version.to_string()));
-    shown(update_log::add(root, &log_line(attempt, None)));
-    shown(pending::clear(root));
-    let committed = write(root, record, Step::Finish)?;
-    progress::note(root, "done", 100, &format!("version {} runs", attempt.to_version));
-    clean(root, &committed);
-    Ok(committed)
+    shown(write_version(root, &attempt.to_version.to_string()))?;
+    shown(update_log::add(root, &log_line(attempt, None)))?;
+    shown(pending::clear(root))?;
+    progress::note_once(root, "done", 100, &format!("version {} runs", attempt.to_version));
+    let next = record.after(Step::Finish).map_err(Failure::failed)?;
+    clean(root, &next, &superseded_databases(root, record, attempt));
+    write(root, record, Step::Finish)
 }
 
 /// Takes back what the attempt did to the database and says what has become of it.
 ///
 /// # Errors
-/// With exit code 75 while PostgreSQL cannot be asked.
+/// With exit code 75 while PostgreSQL cannot be asked, or says no.
 pub fn finish_fallback(root: &InstallRoot, record: &BootRecord) -> Result<BootRecord, Failure> {
     let Some(attempt) = &record.attempt else { return write(root, record, Step::Finish) };
     if attempt.in_place {
         take_back(root, record, attempt)?;
     }
     let error = attempt.error.clone().unwrap_or_default();
-    shown(update_log::add(root, &log_line(attempt, Some(error.clone()))));
-    shown(pending::set_state(root, &attempt.manifest_sha256, PendingState::Failed, Some(error.clone())));
-    let committed = write(root, record, Step::Finish)?;
-    progress::note(root, "failed", 0, &format!("{error}; version {} runs as before", attempt.from_version));
-    clean(root, &committed);
-    Ok(committed)
+    shown(update_log::add(root, &log_line(attempt, Some(error.clone()))))?;
+    shown(pending::set_state(root, &attempt.manifest_sha256, PendingState::Failed, Some(error.clone())))?;
+    progress::note_once(root, "failed", 0, &format!("{error}; version {} runs as before", attempt.from_version));
+    let next = record.after(Step::Finish).map_err(Failure::failed)?;
+    clean(root, &next, &copied_database(root, attempt));
+    write(root, record, Step::Finish)
 }
 
-/// PostgreSQL: asks whether the attempt's migration is there, and takes it back in one transaction if it is.
+/// PostgreSQL: asks whether the attempt's migration is there, and takes it back in one transaction if it is. Whatever it
+/// answers but that, it is asked again: a login that is refused now, a database that is being restored, a full disk.
 fn take_back(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> Result<(), Failure> {
     let configured = Credentials::read(&root.credentials_file())?.require_database_url()?;
     let active = ActiveDatabase::named(&configured, record.database.as_ref());
-    let path = root.applied_package();
-    let file = File::open(&path).map_err(|error| durable::name_error("read", &path, error))?;
-    let package = reopen(file, &attempt.manifest_sha256, &Limits::DEFAULT)
-        .map_err(|refusal| Failure::integrity(format!("{}: {refusal}", path.display())))?;
-    match migrate::down(&active.url, &package.migrations(Dialect::Postgres), &attempt.id) {
+    let migrations = || {
+        let path = root.applied_package();
+        let file = File::open(&path).map_err(|error| durable::name_error("read", &path, error));
+        let file = file.map_err(|error| StoreError::Disk(error.to_string()))?;
+        let package = reopen(file, &attempt.manifest_sha256, &Limits::DEFAULT);
+        let package = package.map_err(|refusal| StoreError::Disk(format!("{}: {refusal}", path.display())))?;
+        Ok(package.migrations(Dialect::Postgres))
+    };
+    match migrate::down(&active.url, &attempt.id, migrations) {
         Ok(names) if names.is_empty() => Ok(()),
         Ok(names) => {
             eprintln!("the database was taken back: {}", names.join(", "));
             Ok(())
         }
-        Err(error @ (StoreError::Unreachable(_) | StoreError::Disk(_))) => Err(Failure::try_later(format!(
-            "whether the update has changed the database cannot be asked: {error}; \
-             collector and portal run meanwhile, and this is tried again"
+        Err(error) => Err(Failure::try_later(format!(
+            "the update cannot be taken back yet: {error}; collector and portal run meanwhile, and this is tried again"
         ))),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -141,6 +151,7 @@ fn log_line(attempt: &Attempt, error: Option<String>) -> Attempted {
         status: if error.is_some() { "failed" } else { "ok" }.to_owned(),
         error,
         attempt: attempt.number,
+        id: attempt.id.clone(),
     }
 }
 
@@ -152,61 +163,64 @@ fn write_version(root: &InstallRoot, version: &str) -> io::Result<()> {
 fn mirror_version(root: &InstallRoot, record: &BootRecord) {
     let Ok(version) = version_of(&record.current) else { return };
     let shown_there = fs::read_to_string(root.version_file()).unwrap_or_default();
-    if shown_there.trim() != version.to_string() {
-        shown(write_version(root, &version.to_string()));
+    if shown_there.trim() != version.to_string()
+        && let Err(error) = write_version(root, &version.to_string())
+    {
+        eprintln!("version.txt does not say what runs: {error}");
     }
 }
 
-/// What only shows an outcome must not keep it from being reached: a full disk cannot prevent a fallback.
-fn shown(written: io::Result<()>) {
-    if let Err(error) = written {
-        eprintln!("the outcome of the update cannot be shown everywhere: {error}");
-    }
-}
-
-/// Removes what no version needs any more. Left over, it only takes room, until the next attempt is over.
-fn clean(root: &InstallRoot, committed: &BootRecord) {
-    shown(durable::remove(&root.applied_package()));
-    let kept: Vec<&str> = [Some(&committed.current), committed.previous.as_ref().map(|previous| &previous.current)]
-        .into_iter()
-        .flatten()
-        .map(String::as_str)
-        .collect();
-    for entry in fs::read_dir(root.versions()).into_iter().flatten().flatten() {
-        if !kept.contains(&&*entry.file_name().to_string_lossy()) {
-            shown(remove_tree(&entry.path()));
+/// What only shows an outcome does not keep it from being reached where the disk is full: that cannot prevent a fallback.
+/// After any other error it is tried again.
+fn shown(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            eprintln!("the outcome of the update cannot be shown everywhere: {error}");
+            Ok(())
         }
-    }
-    for file in databases_to_remove(root, committed) {
-        for path in ["", "-wal", "-shm", "-journal"].map(|ending| PathBuf::from(format!("{}{ending}", file.display())))
-        {
-            shown(durable::remove(&path));
-        }
+        outcome => outcome.map_err(|error| Failure::try_later(format!("an update cannot be settled yet: {error}"))),
     }
 }
 
-/// SQLite: copies that updates have made, and the file that they were once made of, where neither the committed version
-/// nor the one before it uses them.
-fn databases_to_remove(root: &InstallRoot, committed: &BootRecord) -> Vec<PathBuf> {
-    let configured = Credentials::read(&root.credentials_file()).ok().and_then(|read| read.database_url);
-    let Some(configured) = configured else { return Vec::new() };
-    let place = |database: Option<&crate::boot_record::Database>| match readings::place(
-        &ActiveDatabase::named(&configured, database).url,
-        root.path(),
-    ) {
-        Ok(Place::Sqlite(path)) => Some(path),
-        _ => None,
+/// Removes what no version needs any more. Left over it would only take room, so nothing fails for it.
+fn clean(root: &InstallRoot, next: &BootRecord, databases: &[PathBuf]) {
+    let tell = |outcome: io::Result<()>| {
+        if let Err(error) = outcome {
+            eprintln!("something that is needed no more stays: {error}");
+        }
     };
-    let Some(original) = place(None) else { return Vec::new() };
-    let mut kept = vec![place(committed.database.as_ref())];
-    // Without a version before it there is none whose database would be known.
-    kept.push(place(committed.previous.as_ref().and_then(|previous| previous.database.as_ref())));
-    let copies = (1..=committed.attempts).map(|number| crate::database::copy_for(&original, number));
-    let all = copies.chain([original.clone()]);
-    all.filter(|path| path.is_file() && !kept.contains(&Some(path.clone())) && is_ours(path, root.path())).collect()
+    tell(durable::remove(&root.applied_package()));
+    let previous = next.previous.as_ref().map(|previous| previous.current.as_str());
+    for entry in fs::read_dir(root.versions()).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != next.current && Some(name.as_str()) != previous {
+            tell(remove_tree(&entry.path()));
+        }
+    }
+    for file in databases.iter().filter(|file| file.starts_with(root.path())) {
+        for ending in ["-wal", "-shm", "-journal", ""] {
+            tell(durable::remove(&PathBuf::from(format!("{}{ending}", file.display()))));
+        }
+    }
 }
 
-/// Only below the root: what lies elsewhere was put there by a person.
-fn is_ours(path: &Path, root: &Path) -> bool {
-    path.starts_with(root)
+/// SQLite: the database before the one before the new one, which nothing can lead back to any more.
+fn superseded_databases(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> Vec<PathBuf> {
+    let place = |database: Option<&Database>| sqlite_place(root, database);
+    let Some(before) = &record.previous else { return Vec::new() };
+    let kept = [place(record.database.as_ref()), place(attempt.database.as_ref())];
+    place(before.database.as_ref()).into_iter().filter(|path| !kept.contains(&Some(path.clone()))).collect()
+}
+
+/// SQLite: the copy that a failed attempt may have made.
+fn copied_database(root: &InstallRoot, attempt: &Attempt) -> Vec<PathBuf> {
+    sqlite_place(root, None).map(|original| copy_for(&original, attempt)).into_iter().collect()
+}
+
+fn sqlite_place(root: &InstallRoot, database: Option<&Database>) -> Option<PathBuf> {
+    let configured = Credentials::read(&root.credentials_file()).ok()?.database_url?;
+    match readings::place(&ActiveDatabase::named(&configured, database).url, root.path()) {
+        Ok(Place::Sqlite(path)) => Some(path),
+        Ok(Place::Postgres) | Err(_) => None,
+    }
 }

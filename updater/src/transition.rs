@@ -30,8 +30,8 @@ pub struct NotNow {
     pub phase: Phase,
 }
 
-/// An error is shown in one line, and two of them have to fit into a slot.
-const LONGEST_ERROR: usize = 400;
+/// An error is shown in one line, and has to fit into a slot beside everything else.
+const LONGEST_ERROR: usize = 300;
 
 impl BootRecord {
     /// The record after `step`.
@@ -56,6 +56,7 @@ impl BootRecord {
                     in_place: false,
                     trial: Trial::default(),
                     error: None,
+                    more: serde_json::Map::new(),
                 });
             }
             (Phase::Preparing, Step::Migrate { to, in_place }, Some(attempt)) => {
@@ -75,7 +76,8 @@ impl BootRecord {
             (Phase::Trial, Step::Pass, Some(_)) => next.phase = Phase::Committing,
             (Phase::Preparing | Phase::Migrating | Phase::Trial, Step::Fail { error }, Some(attempt)) => {
                 next.phase = Phase::FallingBack;
-                attempt.error = Some(error.chars().take(LONGEST_ERROR).collect());
+                let plain = error.chars().map(|character| if character.is_control() { ' ' } else { character });
+                attempt.error = Some(plain.take(LONGEST_ERROR).collect());
             }
             (Phase::Committing, Step::Finish, Some(_)) => next.commit(),
             (Phase::FallingBack, Step::Finish, Some(_)) => (next.phase, next.attempt) = (Phase::Committed, None),

@@ -17,7 +17,7 @@ pub fn add(root: &InstallRoot, attempted: &Attempted) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         read => read.map_err(|error| durable::name_error("read", &file, error))?,
     };
-    if lines(&text).any(|line| line.attempt == attempted.attempt) {
+    if lines(&text).any(|line| line.id == attempted.id) {
         return Ok(());
     }
     let line = serde_json::to_string(attempted).expect("plain values serialise");

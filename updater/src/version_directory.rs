@@ -54,7 +54,7 @@ pub fn read_tree(directory: &Path) -> io::Result<Vec<TreeFile>> {
                 continue;
             }
             let path: Vec<_> = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-            let (sha256, executable) = (sha256_of(&entry.path())?, is_executable(&entry.path())?);
+            let (sha256, executable) = (hash_file(&entry.path())?.0, is_executable(&entry.path())?);
             files.push(TreeFile { path: path.join("/"), executable, sha256 });
         }
     }
@@ -62,30 +62,43 @@ pub fn read_tree(directory: &Path) -> io::Result<Vec<TreeFile>> {
     Ok(files)
 }
 
-fn sha256_of(path: &Path) -> io::Result<String> {
+/// SHA-256 of a file, hex, and its length in bytes.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn hash_file(path: &Path) -> io::Result<(String, u64)> {
     let named = |error| durable::name_error("read", path, error);
     let mut file = File::open(path).map_err(named)?;
     let mut hash = Sha256::new();
-    let mut bytes = vec![0; 256 << 10];
+    let (mut bytes, mut length) = (vec![0; 256 << 10], 0);
     loop {
         let count = file.read(&mut bytes).map_err(named)?;
         if count == 0 {
-            return Ok(hex(&hash.finalize()));
+            return Ok((hex(&hash.finalize()), length));
         }
         hash.update(&bytes[..count]);
+        length += count as u64;
     }
 }
 
-#[cfg(unix)]
-fn is_executable(path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt as _;
-    Ok(fs::metadata(path)?.permissions().mode() & 0o111 != 0)
+/// By its mode, or by its name, which is all that Windows goes by.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn is_executable(path: &Path) -> io::Result<bool> {
+    let metadata = fs::metadata(path).map_err(|error| durable::name_error("read", path, error))?;
+    Ok(has_executable_mode(&metadata) || path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("exe")))
 }
 
-/// Windows tells programs by their names.
+#[cfg(unix)]
+fn has_executable_mode(metadata: &fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    metadata.permissions().mode() & 0o111 != 0
+}
+
 #[cfg(not(unix))]
-fn is_executable(path: &Path) -> io::Result<bool> {
-    Ok(path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("exe")))
+fn has_executable_mode(_: &fs::Metadata) -> bool {
+    false
 }
 
 #[cfg(test)]

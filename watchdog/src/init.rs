@@ -14,6 +14,7 @@ use rand::Rng as _;
 use rand::rngs::OsRng;
 use readings::{Place, migrate};
 use updater::boot_record::BootRecord;
+use updater::patch::PROGRAMS;
 use updater::version_directory::{VERSION_FILE, read_tree, tree_hash, version_id};
 
 use crate::executable;
@@ -28,8 +29,6 @@ pub struct Init {
     pub simulator: Option<u32>,
 }
 
-/// Programs of a version directory.
-const PROGRAMS: [&str; 4] = ["agent", "collector", "portal", "watchdog"];
 const FOLDERS: [&str; 11] = [
     "config",
     "agent",
@@ -131,7 +130,7 @@ fn write_configuration(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
     if root.credentials_file().exists() {
         return Ok(());
     }
-    let pin = wish.pin.clone().unwrap_or_else(|| format!("{:06}", rand::thread_rng().gen_range(0..1_000_000)));
+    let pin = wish.pin.clone().unwrap_or_else(new_pin);
     let credentials = Credentials { database_url: Some(wish.database.clone()), pin_hash: Some(hash_pin(&pin)?) };
     new_file(&root.credentials_file(), credentials.to_text().as_bytes(), Access::Private)?;
     if wish.pin.is_none() {
@@ -159,6 +158,11 @@ fn adopt(root: &InstallRoot) -> Result<Option<updater::boot_record::Database>, F
             Ok(None)
         }
     }
+}
+
+/// Six digits.
+pub(crate) fn new_pin() -> String {
+    format!("{:06}", OsRng.gen_range(0..1_000_000))
 }
 
 /// Argon2id with its recommended cost.

@@ -8,12 +8,14 @@ mod init;
 mod launcher;
 mod license;
 mod process;
+mod reset_pin;
 mod status;
 mod supervise;
 
 pub use check_config::check_config;
 pub use init::{Init, init};
 pub use launcher::launch;
+pub use reset_pin::reset_pin;
 pub use status::show_status;
 pub use supervise::supervise;
 

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use config::InstallRoot;
 use protocol::Failure;
 use updater::recovery::{self, Cause};
-use watchdog::{Init, check_config, init, launch, show_status, supervise};
+use watchdog::{Init, check_config, init, launch, reset_pin, show_status, supervise};
 
 /// Lays out an install root, and keeps its programs running.
 #[derive(Parser)]
@@ -83,6 +83,14 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Set another PIN for the operator, and forget the wrong ones
+    ResetPin {
+        #[command(flatten)]
+        root: Root,
+        /// 4 to 12 digits; without it one is made and printed once
+        #[arg(long, value_parser = parse_pin)]
+        pin: Option<String>,
+    },
     /// Name every mistake in the configuration, with file and line
     CheckConfig {
         #[command(flatten)]
@@ -126,6 +134,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
             updater::settle::settle(&InstallRoot::new(&root.root), &cause)
         }
         Verb::Status { root, json } => daemon::runtime()?.block_on(show_status(&InstallRoot::new(&root.root), json)),
+        Verb::ResetPin { root, pin } => reset_pin(&InstallRoot::new(&root.root), pin),
         Verb::CheckConfig { root } => check_config(&InstallRoot::new(&root.root)),
     }
 }

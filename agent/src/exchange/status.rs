@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use protocol::Timestamp;
 use serde_json::json;
+use updater::update_log;
 
 use crate::routes::AgentState;
 
@@ -22,7 +23,7 @@ pub async fn status(State(agent): AgentState) -> Response {
         "version": plant.as_ref().map_or_else(|| daemon::version().to_owned(), |plant| plant.version.clone()),
         "phase": plant.as_ref().map_or("committed", |plant| plant.phase.as_str()),
         "pending_version": plant.as_ref().and_then(|plant| plant.pending_version.clone()),
-        "last_update": last_update(&agent),
+        "last_update": update_log::newest(&agent.root, 1).pop(),
         "licensed": plant.as_ref().is_none_or(|plant| plant.licensed),
         "readings": {
             "last_time": collected.last_time,
@@ -33,10 +34,4 @@ pub async fn status(State(agent): AgentState) -> Response {
         "agent_time": now.with_millis(),
     }))
     .into_response()
-}
-
-/// The last line of `agent/update_log.jsonl`; null before the first update.
-fn last_update(agent: &crate::Agent) -> serde_json::Value {
-    let log = std::fs::read_to_string(agent.root.resolve("agent/update_log.jsonl")).unwrap_or_default();
-    log.lines().next_back().and_then(|line| serde_json::from_str(line).ok()).unwrap_or(serde_json::Value::Null)
 }

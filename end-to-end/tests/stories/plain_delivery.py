@@ -77,8 +77,8 @@ assert deliver(by_session_key, "0.2.0", its_signature) == (400, {"status": "inva
 for body, version, its, reason in (
     (good, "0.3.0", signature, "version_mismatch"),
     (b"", "0.2.0", signature, "not_a_zip"),
-    (good[:-1], "0.2.0", signature, "not_a_zip"),
-    (good + b"x", "0.2.0", signature, "not_a_zip"),
+    (good[:100], "0.2.0", signature, "not_a_zip"),
+    (good + b"x", "0.2.0", signature, "foreign_bytes"),
 ):
     status, answer = deliver(body, version, its)
     assert (status, answer["status"], answer["reason"]) == (400, "invalid_package", reason), answer

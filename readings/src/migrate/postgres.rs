@@ -44,6 +44,8 @@ pub fn applied(url: &str) -> Result<Applied, StoreError> {
 /// [`StoreError`]; the database is as it was in any case.
 pub fn rehearse(url: &str, migrations: &[Migration]) -> Result<(), StoreError> {
     let mut client = open(url)?;
+    // The collector stores meanwhile; what it adds must not look like the migration's doing.
+    client.batch_execute("SET default_transaction_isolation = 'repeatable read'")?;
     let mut transaction = begin(&mut client)?;
     let applied = postgres_store::applied(&mut transaction)?;
     let new = new_ones(migrations, &applied)?;
@@ -85,29 +87,34 @@ pub fn up(url: &str, migrations: &[Migration], attempt: &str) -> Result<Migrated
     if postgres_store::applied(&mut transaction)? != applied {
         return Err(StoreError::Refused("a migration changes schema_migrations".into()));
     }
-    transaction.commit()?;
+    commit(transaction)?;
     Ok(Migrated { schema: schema_of(&applied), applied: names })
 }
 
-/// Takes back what this attempt has applied, if it has, and returns the names.
+/// Takes back what this attempt has applied, if it has, and returns the names. Only then it asks for the migrations.
 ///
 /// Waits for a backend that may still be committing it: that one holds the lock.
 ///
 /// # Errors
 /// [`StoreError`]; then it has to be asked again.
-pub fn down(url: &str, migrations: &[Migration], attempt: &str) -> Result<Vec<String>, StoreError> {
+pub fn down(
+    url: &str,
+    attempt: &str,
+    migrations: impl FnOnce() -> Result<Vec<Migration>, StoreError>,
+) -> Result<Vec<String>, StoreError> {
     let mut client = open(url)?;
     let mut transaction = begin(&mut client)?;
     let rows =
         transaction.query("SELECT name FROM schema_migrations WHERE attempt = $1 ORDER BY name DESC", &[&attempt])?;
     let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let migrations = if names.is_empty() { Vec::new() } else { migrations()? };
     for name in &names {
         let down = migrations.iter().find(|migration| migration.name == *name).and_then(|found| found.down.as_deref());
         let down = down.ok_or_else(|| StoreError::Schema(format!("there is no way back from migration {name}")))?;
         run(&mut transaction, &format!("{name} (down)"), down)?;
         transaction.execute("DELETE FROM schema_migrations WHERE name = $1", &[name])?;
     }
-    transaction.commit()?;
+    commit(transaction)?;
     Ok(names)
 }
 
@@ -121,6 +128,12 @@ fn begin(client: &mut Client) -> Result<Transaction<'_>, StoreError> {
     let mut transaction = client.transaction()?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK])?;
     Ok(transaction)
+}
+
+/// Durable, whatever a migration has set for its transaction.
+fn commit(mut transaction: Transaction<'_>) -> Result<(), StoreError> {
+    transaction.batch_execute("SET LOCAL synchronous_commit = on")?;
+    Ok(transaction.commit()?)
 }
 
 fn run(transaction: &mut Transaction<'_>, name: &str, text: &str) -> Result<(), StoreError> {

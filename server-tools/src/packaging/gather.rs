@@ -1,13 +1,11 @@
 //! Which files go into a package, and under which names.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use protocol::Failure;
-use protocol::signing::hex;
-use sha2::{Digest as _, Sha256};
 use updater::package::{Contents, ManifestFile};
+use updater::version_directory::{hash_file, is_executable};
 
 /// Path in the version directory, where the file lies, and whether it is a program.
 type Found = (String, PathBuf, bool);
@@ -47,24 +45,9 @@ fn walk(base: &Path, relative: &Path, found: &mut Vec<Found>) -> Result<(), Fail
     }
     let parts: Option<Vec<&str>> = relative.iter().map(|part| part.to_str()).collect();
     let parts = parts.ok_or_else(|| Failure::usage(format!("the name of {} is no UTF-8", path.display())))?;
-    let executable = is_executable(&path, &kind);
+    let executable = is_executable(&path)?;
     found.push((parts.join("/"), path, executable));
     Ok(())
-}
-
-#[cfg(unix)]
-fn is_executable(path: &Path, metadata: &fs::Metadata) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    metadata.permissions().mode() & 0o111 != 0 || is_windows_program(path)
-}
-
-#[cfg(not(unix))]
-fn is_executable(path: &Path, _: &fs::Metadata) -> bool {
-    is_windows_program(path)
-}
-
-fn is_windows_program(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("exe"))
 }
 
 pub fn migrations(named: &[PathBuf]) -> Result<Vec<(String, PathBuf)>, Failure> {
@@ -80,18 +63,8 @@ pub fn migrations(named: &[PathBuf]) -> Result<Vec<(String, PathBuf)>, Failure> 
 pub fn listed(contents: &Contents) -> Result<Vec<ManifestFile>, Failure> {
     let mut listed = Vec::new();
     for (path, file, executable) in &contents.files {
-        let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 256 << 10]);
-        let named = |error| durable::name_error("read", file, error);
-        let mut content = fs::File::open(file).map_err(named)?;
-        loop {
-            let count = content.read(&mut buffer).map_err(named)?;
-            if count == 0 {
-                break;
-            }
-            hash.update(&buffer[..count]);
-            size += count as u64;
-        }
-        listed.push(ManifestFile { path: path.clone(), sha256: hex(&hash.finalize()), size, executable: *executable });
+        let (sha256, size) = hash_file(file)?;
+        listed.push(ManifestFile { path: path.clone(), sha256, size, executable: *executable });
     }
     Ok(listed)
 }

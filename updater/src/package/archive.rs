@@ -56,11 +56,6 @@ impl Archive {
             return Err(Refusal::new(Code::TooLarge, detail));
         }
         let Directory { records } = Directory::read(&mut file, bytes, limits)?;
-        let unpacked = records.iter().fold(0_u64, |sum, record| sum.saturating_add(record.bytes));
-        if unpacked > limits.unpacked_bytes {
-            let detail = format!("the package unpacks to more than {} bytes", limits.unpacked_bytes);
-            return Err(Refusal::new(Code::UnpackedTooLarge, detail));
-        }
         let entries: Vec<Entry> =
             records.into_iter().map(|record| Entry { name: record.name, bytes: record.bytes }).collect();
         check_parts(&entries)?;
@@ -169,14 +164,22 @@ impl Directory {
         let mut rest = directory.as_slice();
         while !rest.is_empty() {
             let (record, behind) = Record::parse(rest)?;
-            record.check(limits)?;
             records.push(record);
             rest = behind;
         }
         if records.len() != end.entries {
             return Err(Refusal::new(Code::NotAZip, "the archive's directory has not as many entries as it says"));
         }
+        records.iter().try_for_each(|record| record.check_limits(limits))?;
+        let unpacked = records.iter().fold(0_u64, |sum, record| sum.saturating_add(record.bytes));
+        if unpacked > limits.unpacked_bytes {
+            let detail = format!("the package unpacks to more than {} bytes", limits.unpacked_bytes);
+            return Err(Refusal::new(Code::UnpackedTooLarge, detail));
+        }
+        records.iter().try_for_each(Record::check_structure)?;
+        check_distinct(&records)?;
         check_places(file, &records, end.directory_start)?;
+        records.iter().try_for_each(Record::check_name)?;
         Ok(Self { records })
     }
 }
@@ -192,12 +195,16 @@ impl End {
     /// The end record has to be the end of the file, and the directory has to end where it begins: no comment, no
     /// 64-bit extension, no second archive behind the first.
     fn read(file: &mut File, bytes: u64, limits: &Limits) -> Result<Self, Refusal> {
-        let no_zip = || Refusal::new(Code::NotAZip, "the file is no zip archive, or something follows it");
+        let no_zip = || Refusal::new(Code::NotAZip, "the file is no zip archive");
         let start = bytes.checked_sub(END_BYTES).ok_or_else(no_zip)?;
         let mut record = [0; END_BYTES as usize];
         file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut record)).map_err(unreadable)?;
         if !record.starts_with(END_SIGNATURE) || short(&record, 20) != 0 {
-            return Err(no_zip());
+            return Err(if has_end_before(file, bytes)? {
+                Refusal::new(Code::ForeignBytes, "something follows the archive's end, or a comment is in it")
+            } else {
+                no_zip()
+            });
         }
         let entries = usize::from(short(&record, 10));
         let (directory_bytes, directory_start) = (long(&record, 12), long(&record, 16));
@@ -215,6 +222,14 @@ impl End {
         }
         Ok(Self { entries, directory_start, directory_bytes })
     }
+}
+
+/// Whether an end record stands where a lenient reader would find it: somewhere in the last 64 KiB.
+fn has_end_before(file: &mut File, bytes: u64) -> Result<bool, Refusal> {
+    let from = bytes.saturating_sub(END_BYTES + u64::from(u16::MAX));
+    let mut tail = Vec::new();
+    file.seek(SeekFrom::Start(from)).and_then(|_| file.read_to_end(&mut tail)).map_err(unreadable)?;
+    Ok(tail.windows(END_SIGNATURE.len()).any(|window| window == END_SIGNATURE))
 }
 
 /// One entry of the directory.
@@ -253,34 +268,51 @@ impl Record {
         Ok((record, &rest[46 + name + extra + comment..]))
     }
 
-    /// Everything that one entry says of itself.
-    fn check(&self, limits: &Limits) -> Result<(), Refusal> {
+    fn refuse(&self, code: Code, what: &str) -> Result<(), Refusal> {
         let shown: String = self.name.chars().take(80).collect();
-        let refuse = |code, what: &str| Err(Refusal::new(code, format!("the entry {shown:?} {what}")));
+        Err(Refusal::new(code, format!("the entry {shown:?} {what}")))
+    }
+
+    fn check_limits(&self, limits: &Limits) -> Result<(), Refusal> {
         if self.raw_name.len() > limits.name_bytes {
-            return refuse(Code::NameTooLong, &format!("has a name of more than {} bytes", limits.name_bytes));
+            return self.refuse(Code::NameTooLong, &format!("has a name of more than {} bytes", limits.name_bytes));
         }
+        if self.bytes > limits.ratio_from_bytes && self.bytes / self.packed.max(1) > limits.ratio {
+            return self.refuse(Code::Bomb, &format!("unpacks to more than {} times its size", limits.ratio));
+        }
+        Ok(())
+    }
+
+    fn check_structure(&self) -> Result<(), Refusal> {
+        if self.flags & ENCRYPTED != 0 {
+            return self.refuse(Code::Encrypted, "is encrypted");
+        }
+        if ![STORED, DEFLATED].contains(&self.method) || self.flags & !KNOWN_FLAGS != 0 {
+            return self.refuse(Code::Compression, "is neither stored nor deflated");
+        }
+        Ok(())
+    }
+
+    fn check_name(&self) -> Result<(), Refusal> {
         if std::str::from_utf8(&self.raw_name).is_err() {
-            return refuse(Code::BadName, "has a name that is no UTF-8");
+            return self.refuse(Code::BadName, "has a name that is no UTF-8");
         }
         if self.two_names {
-            return refuse(Code::BadName, "has two names");
+            return self.refuse(Code::BadName, "has two names");
         }
         // Unix keeps the type of a file in its mode; other systems say by the name what is a folder.
         if self.made_by_unix && ![0, PLAIN_FILE].contains(&(self.mode & FILE_TYPE)) {
-            return refuse(Code::SpecialFile, "is no plain file");
+            return self.refuse(Code::SpecialFile, "is no plain file");
         }
-        names::check(&self.name)?;
-        if self.flags & ENCRYPTED != 0 {
-            return refuse(Code::Encrypted, "is encrypted");
-        }
-        if ![STORED, DEFLATED].contains(&self.method) || self.flags & !KNOWN_FLAGS != 0 {
-            return refuse(Code::Compression, "is neither stored nor deflated");
-        }
-        if self.bytes > limits.ratio_from_bytes && self.bytes / self.packed.max(1) > limits.ratio {
-            return refuse(Code::Bomb, &format!("unpacks to more than {} times its size", limits.ratio));
-        }
-        Ok(())
+        names::check(&self.name)
+    }
+}
+
+fn check_distinct(records: &[Record]) -> Result<(), Refusal> {
+    let mut seen = HashSet::new();
+    match records.iter().find(|record| !seen.insert(&record.raw_name)) {
+        Some(record) => record.refuse(Code::DuplicateEntry, "is there twice"),
+        None => Ok(()),
     }
 }
 
@@ -303,7 +335,7 @@ fn check_places(file: &mut File, records: &[Record], directory_start: u64) -> Re
         let (name_bytes, extra_bytes) = (usize::from(short(&header, 26)), usize::from(short(&header, 28)));
         let mut variable = vec![0; name_bytes + extra_bytes];
         file.read_exact(&mut variable).map_err(unreadable)?;
-        if variable[..name_bytes] != record.raw_name || has_other_name(&variable[name_bytes..]) {
+        if variable[..name_bytes] != record.raw_name || has_other_name(&variable[name_bytes..]) != record.two_names {
             return Err(Refusal::new(Code::HeadersDisagree, format!("the entry {name:?} has two names")));
         }
         let data_end = record.start + 30 + variable.len() as u64 + record.packed;
@@ -336,11 +368,7 @@ fn has_other_name(mut extra: &[u8]) -> bool {
 /// That the parts of a package are there and nothing else.
 fn check_parts(entries: &[Entry]) -> Result<(), Refusal> {
     let known = [MANIFEST, SIGNATURE, MORE_SIGNATURES];
-    let mut seen = HashSet::new();
     for Entry { name, .. } in entries {
-        if !seen.insert(name) {
-            return Err(Refusal::new(Code::DuplicateEntry, format!("the archive has two entries {name:?}")));
-        }
         if !known.contains(&name.as_str()) && !name.starts_with(FILES) && !name.starts_with(MIGRATIONS) {
             return Err(Refusal::new(Code::UnlistedFile, format!("{name} is no part of a package")));
         }

@@ -20,6 +20,9 @@ const PROTECTED: [&str; 7] = [
 /// Names that Windows takes for devices, whatever their ending.
 const DEVICES: [&str; 7] = ["con", "prn", "aux", "nul", "conin$", "conout$", "clock$"];
 
+/// Folders in folders; each is looked at for each name.
+const MOST_PARTS: usize = 16;
+
 /// Relative, `/` only, and what no supported platform reads as something else.
 ///
 /// # Errors
@@ -34,6 +37,9 @@ pub fn check(name: &str) -> Result<(), Refusal> {
     }
     if let Some(odd) = name.chars().find(|character| is_odd(*character)) {
         return bad(&format!("contains {odd:?}"));
+    }
+    if name.split('/').count() > MOST_PARTS {
+        return bad(&format!("has more than {MOST_PARTS} parts"));
     }
     for part in name.split('/') {
         match part {

@@ -6,8 +6,7 @@ use std::io::{self, BufWriter, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use protocol::Timestamp;
-use protocol::signing::{PrivateKey, hex};
-use sha2::{Digest as _, Sha256};
+use protocol::signing::PrivateKey;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
@@ -17,6 +16,7 @@ use super::migrations;
 use super::refusal::Refusal;
 use super::verify::{Trust, verify};
 use super::{FILES, MANIFEST, MIGRATIONS, SIGNATURE};
+use crate::version_directory::hash_file;
 
 /// What goes into a package beside its manifest.
 #[derive(Clone, Debug, Default)]
@@ -121,16 +121,6 @@ pub fn pack(
         let _ = fs::remove_file(&temporary);
     }
     written
-}
-
-fn hash_file(path: &Path) -> io::Result<(String, u64)> {
-    let (mut hash, mut size) = (Sha256::new(), 0);
-    read_pieces(path, |bytes| {
-        hash.update(bytes);
-        size += bytes.len() as u64;
-        Ok(())
-    })?;
-    Ok((hex(&hash.finalize()), size))
 }
 
 fn copy_file(path: &Path, zip: &mut impl io::Write, each: &mut impl FnMut(u64)) -> io::Result<()> {

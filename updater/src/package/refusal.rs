@@ -88,8 +88,6 @@ codes! {
     ProtectedName = "protected_name",
     BadMigration = "bad_migration",
     NoDown = "no_down",
-    /// A migration of a known name with other content.
-    EditedMigration = "edited_migration",
     /// What comes out is not what the publisher signed.
     WrongResult = "wrong_result",
     /// What comes out lacks one of the programs.

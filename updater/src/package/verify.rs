@@ -184,6 +184,9 @@ fn judge(manifest: &Manifest, situation: &Situation) -> Result<(), Refusal> {
             format!("the package is for {}, this is {}", manifest.platform, situation.platform),
         );
     }
+    if manifest.kind == Kind::Keys {
+        return refuse(Code::KeysVersion, "this version takes no packages of keys".to_owned());
+    }
     judge_version(version, situation)?;
     if let Some(least) = &manifest.min_version
         && situation.running.cmp_precedence(least).is_lt()
@@ -198,7 +201,7 @@ fn judge(manifest: &Manifest, situation: &Situation) -> Result<(), Refusal> {
             let detail = format!("{version} is made for {}; {} runs here", bases.join(", "), situation.running_id);
             return refuse(Code::WrongBase, detail);
         }
-        None if !situation.allow_unbound && !manifest.complete && manifest.kind == Kind::Program => {
+        None if !situation.allow_unbound && !manifest.complete => {
             return refuse(Code::Unbound, "the package does not say what it may be put on (UPDATE_UNBOUND)".to_owned());
         }
         _ => {}

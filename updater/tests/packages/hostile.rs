@@ -59,8 +59,8 @@ fn bytes_between_the_entries() {
 
 #[test]
 fn bytes_behind_the_archive() {
-    refused(Code::NotAZip, |draft| draft.archive.behind = b"evil".to_vec());
-    refused(Code::NotAZip, |draft| draft.archive.comment = b"a comment".to_vec());
+    refused(Code::ForeignBytes, |draft| draft.archive.behind = b"evil".to_vec());
+    refused(Code::ForeignBytes, |draft| draft.archive.comment = b"a comment".to_vec());
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn not_a_zip_at_all() {
         assert_refused(bytes, Code::NotAZip);
     }
     let whole = Draft::new().bytes();
-    for cut in [1, 10, whole.len() / 2] {
+    for cut in [22, whole.len() / 2] {
         assert_refused(&whole[..whole.len() - cut], Code::NotAZip);
     }
 }
@@ -371,4 +371,20 @@ fn migrations_without_a_way_back_where_one_is_needed() {
 fn keys_in_a_package_of_programs() {
     refused(Code::BadManifest, |draft| draft.manifest["keys"] = json!(["x"]));
     refused(Code::BadManifest, |draft| draft.manifest["kind"] = json!("keys"));
+}
+
+#[test]
+fn new_keys_that_would_be_shown_as_taken_and_are_not() {
+    let mut draft = Draft::new();
+    draft.archive.entries.clear();
+    for (key, value) in [
+        ("kind", json!("keys")),
+        ("files", json!([])),
+        ("migrations", json!([])),
+        ("keys", json!(["x"])),
+        ("keys_version", json!(2)),
+    ] {
+        draft.manifest[key] = value;
+    }
+    draft.assert_refused(Code::KeysVersion);
 }

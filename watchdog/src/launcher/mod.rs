@@ -4,7 +4,9 @@
 //! It decides nothing by itself: the boot record is changed by `watchdog settle`, a process of one thread that does one
 //! thing, and what is to be done follows from `updater::recovery`.
 
+mod settling;
 mod strays;
+mod supervisor;
 mod trial;
 
 use std::path::Path;
@@ -13,17 +15,14 @@ use std::time::{Duration, Instant};
 use config::{InstallRoot, Settings};
 use daemon::Control;
 use durable::{Lock, LockError};
-use protocol::control::{FromChild, Pulse, Role};
 use protocol::{Exit, Failure};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::ChildStdout;
-use tokio::sync::mpsc;
 use updater::boot_record::{BootRecord, Phase};
 use updater::{settle, situation};
 
 use crate::backoff::{Backoff, Pause};
 use crate::executable;
-use crate::process::{Log, Output, Process};
+use settling::{Settling, Why};
+use supervisor::{Event, Supervisor};
 use trial::{Trial, Verdict};
 
 /// The supervisor stops its children one after the other, ten seconds each at most.
@@ -33,8 +32,14 @@ const GIVE_UP_WITHIN: Duration = Duration::from_secs(3);
 /// A supervisor that has shown no life for so long hangs.
 const SILENT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How soon a database that did not answer is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// While nothing of the plant runs, nobody waits longer for a database than this.
+const SETTLE_FIRST_WITHIN: Duration = Duration::from_secs(8);
+/// Beside a running collector there is time.
+const SETTLE_WITHIN: Duration = Duration::from_secs(2 * 3600);
+/// How soon what could not be settled is tried again.
+const SETTLE_AGAIN: Duration = Duration::from_secs(5);
+/// Between two runs that were over at once, whatever the reason.
+const BREATH: Duration = Duration::from_secs(1);
 
 /// Runs until it is told to stop.
 ///
@@ -44,39 +49,11 @@ pub async fn launch(root: &InstallRoot) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
     let _only = only_watchdog(root)?;
-    let launcher = Launcher { root: root.clone(), settings, control: Control::start() };
-    let mut backoff = Backoff::new();
-    loop {
-        let settled = launcher.settle(&["start"]).await;
-        if launcher.control.is_stopping() {
-            return Ok(());
-        }
-        let waits = match settled {
-            Ok(()) => false,
-            Err(failure) if failure.exit == Exit::TryLater => true,
-            Err(failure) => return Err(failure),
-        };
-        let started = Instant::now();
-        match launcher.run_version(waits).await? {
-            End::Stopped => return Ok(()),
-            End::Next => continue,
-            End::Ended(code) => {
-                if code == Some(i32::from(Exit::Configuration.code())) {
-                    let what = "the supervisor cannot work with this configuration; its log line above says why";
-                    return Err(Failure::configuration(what));
-                }
-                let pause = match backoff.exited(Instant::now(), started.elapsed()) {
-                    Pause::Short(pause) | Pause::CrashLoop(pause) => pause,
-                };
-                let seconds = pause.as_secs_f64();
-                tracing::error!(code, pause_seconds = seconds, "the supervisor ended and is started again");
-                tokio::select! {
-                    () = launcher.control.stopped() => return Ok(()),
-                    () = tokio::time::sleep(pause) => {}
-                }
-            }
-        }
-    }
+    settle::read(root)?;
+    // What a killed launcher has left goes by itself, or has to.
+    strays::wait_until_gone(&root.versions()).await;
+    let mut launcher = Launcher { root: root.clone(), settings, control: Control::start(), has_collected: false };
+    launcher.run().await
 }
 
 fn only_watchdog(root: &InstallRoot) -> Result<Lock, Failure> {
@@ -95,8 +72,10 @@ fn only_watchdog(root: &InstallRoot) -> Result<Lock, Failure> {
 enum End {
     /// The launcher was told to stop.
     Stopped,
-    /// The boot record calls for something else than what ran.
+    /// The boot record calls for something else than what ran, or will when it is settled.
     Next,
+    /// Its new version is given up.
+    FallBack(String),
     Ended(Option<i32>),
 }
 
@@ -104,106 +83,168 @@ struct Launcher {
     root: InstallRoot,
     settings: Settings,
     control: Control,
+    /// A collector has run since this launcher started: it was licensed, and no licence stops it any more.
+    has_collected: bool,
 }
 
 impl Launcher {
-    /// Runs `watchdog settle` unless the boot record says that nothing is under way.
-    async fn settle(&self, cause: &[&str]) -> Result<(), Failure> {
-        if settle::read(&self.root)?.phase == Phase::Committed {
-            return Ok(());
-        }
-        let program = std::env::current_exe().map_err(|error| Failure::failed(format!("own program: {error}")))?;
-        let folder = self.root.path().to_string_lossy().into_owned();
-        let arguments = [&["settle", "--root", &folder, "--cause"], cause].concat();
-        let not_started = |error| Failure::failed(format!("could not start {}: {error}", program.display()));
-        let (mut process, _output) =
-            Process::start(&program, &arguments, self.root.path(), &[], Log::Inherited).map_err(not_started)?;
-        let status = process.wait().await.map_err(not_started)?;
-        match status.code() {
-            Some(0) => Ok(()),
-            Some(code) if code == i32::from(Exit::TryLater.code()) => {
-                Err(Failure::try_later("an update cannot be settled yet; the line above says why"))
+    async fn run(&mut self) -> Result<(), Failure> {
+        let mut backoff = Backoff::new();
+        let mut why = Why::Start;
+        loop {
+            let waits = match self.settle(&why, SETTLE_FIRST_WITHIN).await {
+                Ok(()) => false,
+                Err(failure) if failure.exit == Exit::Configuration => return Err(failure),
+                Err(failure) => {
+                    tracing::warn!(%failure, "an update is not settled yet");
+                    true
+                }
+            };
+            if self.control.is_stopping() {
+                return Ok(());
             }
-            Some(code) if code == i32::from(Exit::Configuration.code()) => {
-                Err(Failure::configuration("an update cannot be settled; the line above says why"))
+            let started = Instant::now();
+            why = Why::Start;
+            match self.run_version(waits).await? {
+                End::Stopped => return Ok(()),
+                End::Next if started.elapsed() < BREATH => tokio::time::sleep(BREATH).await,
+                End::Next => {}
+                End::FallBack(error) => {
+                    tracing::error!(error, "the new version is taken back");
+                    why = Why::TrialFailed(error);
+                }
+                End::Ended(code) if code == Some(i32::from(Exit::Configuration.code())) => {
+                    let what = "the supervisor cannot work with this configuration; its log line above says why";
+                    return Err(Failure::configuration(what));
+                }
+                End::Ended(code) => {
+                    let pause = match backoff.exited(Instant::now(), started.elapsed()) {
+                        Pause::Short(pause) | Pause::CrashLoop(pause) => pause,
+                    };
+                    let seconds = pause.as_secs_f64();
+                    tracing::error!(code, pause_seconds = seconds, "the supervisor ended and is started again");
+                    tokio::select! {
+                        () = self.control.stopped() => return Ok(()),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
             }
-            // Killed, or a disk that fails: what it was about is still to be done, and the old version can run meanwhile.
-            code => Err(Failure::try_later(format!("settling an update ended with {code:?}"))),
         }
     }
 
-    /// Runs what the boot record names, until it ends or something else is called for. `waits`: an update could not be
-    /// settled, and is tried again meanwhile.
-    async fn run_version(&self, waits: bool) -> Result<End, Failure> {
+    /// Waits for `watchdog settle`, but neither for ever nor beyond the wish to stop.
+    async fn settle(&self, why: &Why, within: Duration) -> Result<(), Failure> {
+        let mut settling = Settling::start(&self.root, why)?;
+        tokio::select! {
+            outcome = settling.outcome() => outcome,
+            () = self.control.stopped() => {
+                settling.stop().await;
+                Err(Failure::try_later("stopping"))
+            }
+            () = tokio::time::sleep(within) => {
+                settling.stop().await;
+                Err(Failure::try_later("settling an update takes long; the programs that can run meanwhile are started"))
+            }
+        }
+    }
+
+    /// Runs what the boot record names, until it ends or something else is called for. `waits`: an update is not settled,
+    /// and is settled beside.
+    async fn run_version(&mut self, waits: bool) -> Result<End, Failure> {
         let record = settle::read(&self.root)?;
         let directory = self.root.versions().join(record.running());
+        let mut running = match self.start(&record, &directory) {
+            Ok(running) => running,
+            Err(failure) if self.is_on_trial(&record) => return Ok(End::FallBack(failure.message)),
+            Err(failure) if failure.exit == Exit::Configuration => return Err(failure),
+            Err(failure) => {
+                tracing::error!(%failure, "the supervisor could not be started");
+                return Ok(End::Ended(None));
+            }
+        };
+        let end = self.watch(&record, &mut running, waits).await?;
+        let grace = match end {
+            End::FallBack(_) => GIVE_UP_WITHIN,
+            End::Ended(_) => Duration::ZERO,
+            End::Stopped | End::Next => STOP_WITHIN,
+        };
+        running.stop(grace).await;
+        // Whatever it has left behind goes too, so that the next one finds its ports free.
+        strays::wait_until_gone(&directory).await;
+        Ok(end)
+    }
+
+    fn start(&self, record: &BootRecord, directory: &Path) -> Result<Supervisor, Failure> {
         let program = directory.join(executable("watchdog"));
         if !program.is_file() {
-            if record.phase == Phase::Trial {
-                let error = format!("{} is missing", program.display());
-                return self.fall_back(&directory, error).await;
-            }
-            return Err(Failure::configuration(format!("{} is missing; the boot record names it", program.display())));
+            let what = format!("{} is missing; the boot record names it", program.display());
+            return Err(Failure::configuration(what));
         }
-        let mut running = Supervisor::start(&self.root, &program)?;
-        let mut trial = Trial::new(self.settings.update_trial, expected_version(&record)?, Instant::now());
+        tracing::debug!(version = record.running(), "starting");
+        Supervisor::start(&self.root, &program, self.has_collected)
+    }
+
+    async fn watch(&mut self, record: &BootRecord, running: &mut Supervisor, waits: bool) -> Result<End, Failure> {
+        let version = situation::version_of(record.running())?.to_string();
+        let mut trial = Trial::new(self.settings.update_trial, version, Instant::now());
+        let mut settling = None;
         let mut beaten = Instant::now();
-        let mut asked = Instant::now();
         let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        if waits {
+            settling = Some(Settling::again(&self.root, Why::Start));
+        }
         loop {
             tokio::select! {
-                () = self.control.stopped() => {
-                    running.stop(STOP_WITHIN, &directory).await;
-                    return Ok(End::Stopped);
-                }
+                biased;
+                () = self.control.stopped() => return Ok(End::Stopped),
                 event = running.next() => match event {
+                    Event::Ended(code) => return self.ended(record, code),
                     Event::Pulse(pulse) => {
                         beaten = Instant::now();
+                        self.has_collected |= pulse.versions.get("collector").is_some_and(Option::is_some);
                         trial.beat(&pulse, beaten);
-                    }
-                    Event::Ended(code) => {
-                    running.stop(Duration::ZERO, &directory).await;
-                    if self.is_on_trial(&record) {
-                        let code = code.map_or_else(|| "by a signal".to_owned(), |code| format!("with exit code {code}"));
-                        return self.fall_back(&directory, format!("the new version's watchdog ended {code}")).await;
-                    }
-                    // It has made room for an update, or for what is to be taken back.
-                    let next = settle::read(&self.root)?;
-                    let same = next.phase == Phase::Committed && next.running() == record.running();
-                    return Ok(if same { End::Ended(code) } else { End::Next });
+                        continue;
                     }
                 },
-                _ = ticks.tick() => {}
-            }
-            if self.is_on_trial(&record) {
-                match trial.judge(Instant::now()) {
-                    Verdict::Open => {}
-                    Verdict::Failed(error) => {
-                        running.stop(GIVE_UP_WITHIN, &directory).await;
-                        return self.fall_back(&directory, error).await;
-                    }
-                    Verdict::Passed => {
-                        tracing::info!(version = record.running(), "the new version has proved itself");
-                        // What is not written yet is tried again at the next look.
-                        if let Err(failure) = self.settle(&["passed"]).await {
-                            tracing::error!(%failure, "the new version cannot be committed yet");
-                            tokio::time::sleep(ASK_AGAIN).await;
+                outcome = settling::next(&mut settling) => {
+                    settling = None;
+                    match outcome {
+                        Ok(()) if waits => return Ok(End::Next),
+                        Ok(()) => {}
+                        Err(failure) => {
+                            tracing::warn!(%failure, "an update is not settled yet");
+                            settling = Some(Settling::again(&self.root, if waits { Why::Start } else { Why::TrialPassed }));
                         }
                     }
                 }
+                _ = ticks.tick() => {}
+            }
+            if self.is_on_trial(record) {
+                match trial.judge(Instant::now()) {
+                    Verdict::Failed(error) if !is_committing(&self.root) => return Ok(End::FallBack(error)),
+                    Verdict::Passed if settling.is_none() => {
+                        tracing::info!(version = record.running(), "the new version has proved itself");
+                        settling = Some(Settling::now(&self.root, Why::TrialPassed));
+                    }
+                    Verdict::Open | Verdict::Passed | Verdict::Failed(_) => {}
+                }
             } else if beaten.elapsed() > SILENT {
                 tracing::error!("the supervisor shows no life and is replaced");
-                running.stop(Duration::ZERO, &directory).await;
                 return Ok(End::Ended(None));
             }
-            if waits && asked.elapsed() > ASK_AGAIN {
-                if self.settle(&["start"]).await.is_ok() {
-                    running.stop(STOP_WITHIN, &directory).await;
-                    return Ok(End::Next);
-                }
-                asked = Instant::now();
-            }
         }
+    }
+
+    /// The supervisor has ended by itself: it has made room for an update, or it is ill.
+    fn ended(&self, record: &BootRecord, code: Option<i32>) -> Result<End, Failure> {
+        if self.is_on_trial(record) && !is_committing(&self.root) {
+            let how = code.map_or_else(|| "by a signal".to_owned(), |code| format!("with exit code {code}"));
+            return Ok(End::FallBack(format!("the new version's watchdog ended {how}")));
+        }
+        let next = settle::read(&self.root)?;
+        let same = next.phase == Phase::Committed && next.running() == record.running();
+        Ok(if same { End::Ended(code) } else { End::Next })
     }
 
     /// Whether what was started as `record` says is on trial, or on its way to be committed. What runs may have passed its
@@ -215,75 +256,9 @@ impl Launcher {
                 matches!(now.phase, Phase::Trial | Phase::Committing) && number(&now) == number(record)
             })
     }
-
-    async fn fall_back(&self, directory: &Path, error: String) -> Result<End, Failure> {
-        tracing::error!(error, "the new version is taken back");
-        strays::kill_all_of(directory);
-        match self.settle(&["failed", "--error", &error]).await {
-            Err(failure) if failure.exit == Exit::TryLater => {
-                tracing::warn!(%failure, "the fallback is not complete yet");
-                Ok(End::Next)
-            }
-            outcome => outcome.map(|()| End::Next),
-        }
-    }
 }
 
-fn expected_version(record: &BootRecord) -> Result<String, Failure> {
-    situation::version_of(record.running()).map(|version| version.to_string())
-}
-
-/// What a supervisor shows.
-enum Event {
-    Pulse(Pulse),
-    /// It has ended by itself, with this exit code if it was not by a signal.
-    Ended(Option<i32>),
-}
-
-/// A running `watchdog supervise`.
-struct Supervisor {
-    process: Process,
-    pulses: mpsc::Receiver<Pulse>,
-}
-
-impl Supervisor {
-    fn start(root: &InstallRoot, program: &Path) -> Result<Self, Failure> {
-        let folder = root.path().to_string_lossy().into_owned();
-        let started = Process::start(program, &["supervise", "--root", &folder], root.path(), &[], Log::Inherited);
-        let (process, Output { lines, .. }) =
-            started.map_err(|error| Failure::failed(format!("could not start {}: {error}", program.display())))?;
-        let (sender, pulses) = mpsc::channel(16);
-        tokio::spawn(listen(lines, sender));
-        Ok(Self { process, pulses })
-    }
-
-    /// What it shows next.
-    async fn next(&mut self) -> Event {
-        tokio::select! {
-            status = self.process.wait() => Event::Ended(status.ok().and_then(|status| status.code())),
-            Some(pulse) = self.pulses.recv() => Event::Pulse(pulse),
-        }
-    }
-
-    /// Also what it has left behind goes, so that the next one finds its ports free.
-    async fn stop(&mut self, grace: Duration, directory: &Path) {
-        self.process.stop(grace).await;
-        strays::wait_until_gone(directory).await;
-    }
-}
-
-/// Shows addresses to people, and hands on the pulse.
-async fn listen(lines: ChildStdout, pulses: mpsc::Sender<Pulse>) {
-    let mut lines = BufReader::new(lines).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        match serde_json::from_str(&line) {
-            Ok(FromChild::Listening { role: Role::Service, url }) => println!("{url}"),
-            Ok(FromChild::Listening { role: Role::Health, url }) => println!("monitoring {url}"),
-            Ok(FromChild::Pulse(pulse)) => {
-                // A launcher that is busy settling hears the next one.
-                let _ = pulses.try_send(pulse);
-            }
-            _ => {}
-        }
-    }
+/// From here on there is no way back.
+fn is_committing(root: &InstallRoot) -> bool {
+    BootRecord::read(&root.boot_record()).is_ok_and(|record| record.phase == Phase::Committing)
 }

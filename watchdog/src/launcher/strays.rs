@@ -34,9 +34,11 @@ pub fn kill_all_of(directory: &Path) {
 #[cfg(unix)]
 fn pids_of(directory: &Path) -> Vec<rustix::process::Pid> {
     let mut pids = Vec::new();
+    // What `/proc` shows has no symlinks in it.
+    let Ok(directory) = directory.canonicalize() else { return pids };
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let runs = std::fs::read_link(entry.path().join("exe")).is_ok_and(|program| program.starts_with(directory))
+        let runs = std::fs::read_link(entry.path().join("exe")).is_ok_and(|program| program.starts_with(&directory))
             && std::fs::read(entry.path().join("environ")).is_ok_and(|environment| is_supervised(&environment));
         pids.extend(rustix::process::Pid::from_raw(pid).filter(|_| runs));
     }

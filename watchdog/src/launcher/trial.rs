@@ -30,6 +30,8 @@ pub enum Verdict {
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// A supervisor that shows no life for so long hangs.
 const SILENT: Duration = Duration::from_secs(8);
+/// Readings are not given up for an update.
+const LEAST_SPOOL_SECONDS: f64 = 30.0;
 /// A child may be busy for a moment.
 const ILL: Duration = Duration::from_secs(8);
 
@@ -42,6 +44,9 @@ impl Trial {
         self.beaten = now;
         if let Some(ended) = &pulse.ended {
             self.failed.get_or_insert_with(|| format!("the new version's {ended}"));
+        }
+        if pulse.spool_seconds_left.is_some_and(|left| left < LEAST_SPOOL_SECONDS) {
+            self.failed.get_or_insert_with(|| "the spool has no room left for the rest of the trial".to_owned());
         }
         for (child, version) in &pulse.versions {
             if let Some(version) = version.as_ref().filter(|version| **version != self.version) {
@@ -93,6 +98,7 @@ mod tests {
         Pulse {
             versions: names.into_iter().zip(versions.map(|version| version.map(str::to_owned))).collect(),
             ended: ended.then(|| "collector ended with exit code 1".to_owned()),
+            spool_seconds_left: None,
         }
     }
 
@@ -140,7 +146,7 @@ mod tests {
             ("breaks after 20 s", |second| Some(pulse(GOOD, second >= 20))),
             ("stops being ready", |second| Some(pulse(if second < 20 { GOOD } else { [None; 3] }, false))),
             ("only two of three", |_| {
-                Some(Pulse { versions: [("agent".to_owned(), Some("2.0.0".to_owned()))].into(), ended: None })
+                Some(Pulse { versions: [("agent".to_owned(), Some("2.0.0".to_owned()))].into(), ..Pulse::default() })
             }),
         ] {
             let (verdict, second) = try_out(60, at);

@@ -9,7 +9,7 @@ use daemon::{Metrics, Readiness};
 use protocol::Timestamp;
 use protocol::control::{ChildState, ChildStatus, Collected, Exported, PendingState, PlantStatus, Pulse, UpdateStatus};
 use tokio::sync::watch;
-use updater::boot_record::Phase;
+use updater::boot_record::{BootRecord, Phase};
 
 pub struct Board {
     state: Mutex<State>,
@@ -17,6 +17,8 @@ pub struct Board {
     ready: watch::Sender<Vec<String>>,
     /// Counts up with what should be told at once.
     news: watch::Sender<u64>,
+    /// Held while what the disk says is read and told, so that nothing older is told after it.
+    reading: Mutex<()>,
 }
 
 struct State {
@@ -36,7 +38,7 @@ struct State {
 const METRICS_WITHIN: Duration = Duration::from_secs(2);
 
 impl Board {
-    pub fn new(children: &[&str], metrics_address: String, phase: Phase) -> Self {
+    pub fn new(children: &[&str], metrics_address: String, record: &BootRecord) -> Self {
         let child = |name: &&str| ChildStatus {
             name: (*name).to_owned(),
             pid: None,
@@ -48,7 +50,8 @@ impl Board {
         };
         let status = PlantStatus {
             version: daemon::version().to_owned(),
-            phase: phase.word().to_owned(),
+            phase: record.phase.word().to_owned(),
+            attempt: record.attempts,
             children: children.iter().map(child).collect(),
             metrics_address: Some(metrics_address),
             licensed: true,
@@ -60,12 +63,17 @@ impl Board {
             since: vec![None; children.len()],
             restarts: BTreeMap::new(),
             unlicensed: None,
-            phase,
+            phase: record.phase,
             versions: BTreeMap::new(),
             starting: Vec::new(),
             first_ended: None,
         };
-        Self { state: Mutex::new(state), ready: watch::channel(Vec::new()).0, news: watch::channel(0).0 }
+        Self {
+            state: Mutex::new(state),
+            ready: watch::channel(Vec::new()).0,
+            news: watch::channel(0).0,
+            reading: Mutex::new(()),
+        }
     }
 
     pub fn status(&self) -> PlantStatus {
@@ -81,10 +89,10 @@ impl Board {
 
     /// A child is about to be started, and is told this phase. Until its process is known, nobody may believe that there
     /// is none.
-    pub fn starts(&self, name: &str) -> Phase {
+    pub fn starts(&self, name: &str) -> String {
         self.with(|state| {
             state.starting.push(name.to_owned());
-            state.phase
+            format!("{}/{}", state.phase.word(), state.status.attempt)
         })
     }
 
@@ -112,7 +120,7 @@ impl Board {
             if name == "collector"
                 && let Some(collected) = &mut state.status.collected
             {
-                collected.holding = false;
+                collected.holding = None;
             }
         });
         self.child(name, |child, since| {
@@ -171,9 +179,13 @@ impl Board {
     }
 
     /// What boot record, waiting package and progress say now, in one status.
-    pub fn update(&self, phase: Phase, update: UpdateStatus) {
+    pub fn update(&self, read: impl FnOnce() -> Option<(BootRecord, UpdateStatus)>) {
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((record, update)) = read() else { return };
+        let phase = record.phase;
         let before = self.with(|state| {
             state.status.phase = phase.word().to_owned();
+            state.status.attempt = record.attempts;
             state.status.pending_version = update.pending.as_ref().map(|pending| pending.version.clone());
             state.status.update = update;
             std::mem::replace(&mut state.phase, phase)
@@ -198,7 +210,8 @@ impl Board {
         self.with(|state| {
             let collector = state.status.children.iter().find(|child| child.name == "collector");
             let none = collector.is_none_or(|collector| collector.pid.is_none());
-            let holds = state.status.collected.as_ref().is_some_and(|collected| collected.holding);
+            let attempt = Some(state.status.attempt);
+            let holds = state.status.collected.as_ref().is_some_and(|collected| collected.holding == attempt);
             if none { !state.starting.iter().any(|name| name == "collector") } else { holds }
         })
     }
@@ -218,6 +231,7 @@ impl Board {
             Pulse {
                 versions: state.status.children.iter().filter(should_run).map(version).collect(),
                 ended: state.first_ended.clone(),
+                spool_seconds_left: state.status.collected.as_ref().and_then(|it| it.spool_seconds_left),
             }
         })
     }
@@ -268,8 +282,8 @@ impl Board {
 fn problems(status: &PlantStatus, unlicensed: Option<&str>) -> Vec<String> {
     let mut problems: Vec<String> = unlicensed.map(str::to_owned).into_iter().collect();
     if status.phase == Phase::FallingBack.word() {
-        let what = "an update is being taken back, and the database does not answer yet; readings are kept in the spool, \
-                    and HQ cannot pull until it does";
+        let what = "an update is being taken back, which cannot be completed yet (the watchdog's log says why); readings are \
+                    kept in the spool, and HQ cannot pull until it is";
         problems.push(what.to_owned());
     }
     if let Some(pending) = status.update.pending.as_ref().filter(|pending| pending.state == PendingState::Failed) {

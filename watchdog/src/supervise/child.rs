@@ -122,7 +122,8 @@ impl Child {
         // Read at each start, so that what a person has changed counts from then on.
         let database_url = Credentials::read(&self.root.credentials_file()).ok().and_then(|read| read.database_url);
         let last_port = self.ports.last(self.name).map(|port| port.to_string());
-        let mut environment = vec![(daemon::PHASE, self.board.starts(self.name).word())];
+        let phase = self.board.starts(self.name);
+        let mut environment = vec![(daemon::PHASE, phase.as_str())];
         environment
             .extend(database_url.iter().filter(|_| self.name != "portal").map(|url| ("DATABASE_URL", url.as_str())));
         environment.extend(last_port.iter().map(|port| (daemon::LAST_PORT, port.as_str())));
@@ -193,7 +194,9 @@ impl Child {
     /// A bad configuration does not get better by trying; true if the orders say stop.
     async fn configuration_changed(&mut self) -> bool {
         let before = configuration_stamps(&self.root);
-        while configuration_stamps(&self.root) == before {
+        // A schema that was not its own may be, once an update is over.
+        let phase = self.board.current_phase();
+        while configuration_stamps(&self.root) == before && self.board.current_phase() == phase {
             let restarts = self.orders.borrow().restarts;
             if self.pause(Some(Duration::from_secs(1)), |orders| orders.restarts != restarts).await {
                 return true;

@@ -1,6 +1,7 @@
 //! Answers what portal and agent ask: is this the PIN, apply this package, take this delivery in.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use config::{InstallRoot, Settings};
 use protocol::control::{Answer, PendingState, Question};
@@ -12,12 +13,16 @@ use super::board::Board;
 use super::pin::PinJudge;
 use super::updating;
 
+/// What an update takes beside its trial: a migration, the restart, a fallback.
+const SPOOL_MARGIN: Duration = Duration::from_secs(120);
 const BUSY: &str = "an update is being applied";
 
 pub struct Desk {
     root: InstallRoot,
     settings: Settings,
     board: Arc<Board>,
+    /// Questions are answered one after the other: a delivery that is being verified makes no approval fail.
+    turn: Mutex<()>,
     pin: PinJudge,
     /// An approval is in the boot record.
     pub approved: Notify,
@@ -26,7 +31,7 @@ pub struct Desk {
 impl Desk {
     pub fn new(root: &InstallRoot, settings: &Settings, board: Arc<Board>) -> Self {
         let (root, settings, pin) = (root.clone(), settings.clone(), PinJudge::new(root));
-        Self { root, settings, board, pin, approved: Notify::new() }
+        Self { root, settings, board, turn: Mutex::new(()), pin, approved: Notify::new() }
     }
 
     /// Only the child that a question belongs to may ask it.
@@ -61,7 +66,14 @@ impl Desk {
         }
     }
 
+    /// Records an approval, once: the boot record takes no second one.
     fn approve(&self, manifest_sha256: &str) -> Answer {
+        let needed = self.settings.update_trial + SPOOL_MARGIN;
+        if self.board.spool_seconds_left().is_some_and(|left| left < needed.as_secs_f64()) {
+            let what = "the spool has no room for the time that an update takes; bring the database back first";
+            return refused("no_room", what);
+        }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         match approval::approve(&self.root, manifest_sha256) {
             Ok(approved) => {
                 tracing::info!(version = approved.version, manifest_sha256, "the operator has approved the update");
@@ -76,6 +88,8 @@ impl Desk {
     }
 
     fn postpone(&self, manifest_sha256: &str) -> Answer {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(_lock) = durable::Lock::take(&self.root.update_lock()) else { return refused("busy", BUSY) };
         match pending::read(&self.root) {
             None => refused("nothing_waits", "no update waits"),
             Some(waiting) if waiting.manifest_sha256 != manifest_sha256 => replaced(&waiting.version),
@@ -88,6 +102,7 @@ impl Desk {
     }
 
     fn take_in(&self, file: &str) -> Answer {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(_lock) = durable::Lock::take(&self.root.update_lock()) else {
             return refused("busy", BUSY);
         };
@@ -106,6 +121,20 @@ impl Desk {
                 tracing::error!(%failure, "an update package could not be taken in");
                 refused("failed", failure.message)
             }
+        }
+    }
+}
+
+impl Desk {
+    /// At the start: keys, versions and time may have changed since the waiting package came.
+    pub fn judge_waiting_package(&self) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Held by somebody else, an update is under way, and what waits is being judged.
+        let Ok(_lock) = durable::Lock::take(&self.root.update_lock()) else { return };
+        match pending::judge_again(&self.root, &self.settings) {
+            Ok(None) => {}
+            Ok(Some(refusal)) => tracing::warn!(%refusal, "the waiting update is no longer good and was removed"),
+            Err(failure) => tracing::error!(%failure, "the waiting update could not be judged"),
         }
     }
 }

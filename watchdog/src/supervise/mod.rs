@@ -32,6 +32,8 @@ use ports::Ports;
 const CHILDREN: [&str; 3] = ["collector", "agent", "portal"];
 /// The collector only spools then.
 const WITHOUT_DATABASE: [&str; 2] = ["collector", "portal"];
+/// Set by the launcher once a supervisor of its own has had a running collector.
+pub(crate) const HAS_COLLECTED: &str = "PLANTLINK_HAS_COLLECTED";
 const BEAT_EVERY: Duration = Duration::from_millis(250);
 /// The next child starts when the one before is ready, or after this.
 const READY_WITHIN: Duration = Duration::from_secs(5);
@@ -50,17 +52,20 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
     let ports = Arc::new(Ports::read(root));
     let health = bind_health(&settings, &ports).await?;
     let children = children_in(record.phase);
-    let board = Arc::new(Board::new(children, health.url(), record.phase));
+    let board = Arc::new(Board::new(children, health.url(), &record));
     let run_file = serde_json::to_vec(&RunFile { metrics_address: health.url() }).expect("an address serialises");
-    durable::replace(&root.run_file(), &run_file, Access::Shared)?;
+    // A hint for `watchdog status`: a full disk does not keep the plant from running.
+    if let Err(error) = durable::replace(&root.run_file(), &run_file, Access::Shared) {
+        tracing::error!(%error, "`watchdog status` will not find this watchdog");
+    }
     health.serve(control.clone(), board.clone(), routes(&board));
     let desk = Arc::new(Desk::new(root, &settings, board.clone()));
     tokio::spawn(updating::follow(root.clone(), board.clone()));
     let applying = updating::apply_approved(root.clone(), board.clone(), desk.clone(), control.clone());
     let applying = tokio::spawn(applying);
     tokio::spawn(beat(board.clone(), control.clone()));
-    let judged = (root.clone(), settings.clone());
-    tokio::task::spawn_blocking(move || judge_waiting_package(&judged.0, &judged.1));
+    let judging = desk.clone();
+    tokio::task::spawn_blocking(move || judging.judge_waiting_package());
 
     let (orders, _) = watch::channel(Orders::default());
     let mut running = Vec::new();
@@ -113,17 +118,6 @@ fn children_in(phase: Phase) -> &'static [&'static str] {
     }
 }
 
-/// Keys, versions and time may have changed since it came.
-fn judge_waiting_package(root: &InstallRoot, settings: &Settings) {
-    // Held by somebody else, an update is under way and what waits is being judged.
-    let Ok(_lock) = durable::Lock::take(&root.update_lock()) else { return };
-    match updater::pending::judge_again(root, settings) {
-        Ok(None) => {}
-        Ok(Some(refusal)) => tracing::warn!(%refusal, "the waiting update is no longer good and was removed"),
-        Err(failure) => tracing::error!(%failure, "the waiting update could not be judged"),
-    }
-}
-
 /// Shows the launcher that this process lives, and how its children are.
 async fn beat(board: Arc<Board>, control: Arc<Control>) {
     while tokio::time::timeout(BEAT_EVERY, control.stopped()).await.is_err() {
@@ -136,9 +130,11 @@ fn routes(board: &Arc<Board>) -> Router {
     Router::new().route("/status", get(async move || Json(board.status())))
 }
 
-/// The collector waits for a licence; once it runs it is never stopped for one.
+/// The collector waits for a licence; once it has run it is never stopped for one, also by a restart that an update
+/// brings.
 fn judge_license(root: &InstallRoot, settings: &Settings, board: &Board, orders: &watch::Sender<Orders>) {
-    let outcome = license::check(root, settings);
+    let has_run = std::env::var_os(HAS_COLLECTED).is_some();
+    let outcome = if has_run { Ok(()) } else { license::check(root, settings) };
     let licensed = outcome.is_ok();
     if let Err(reason) = &outcome
         && board.is_licensed()

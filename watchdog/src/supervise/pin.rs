@@ -33,8 +33,11 @@ struct Failures {
     locked_seconds: u64,
 }
 
+#[derive(Default)]
 struct Counts {
     saved: Saved,
+    /// The file is there, unless somebody has removed it.
+    is_saved: bool,
     local_until: Option<Instant>,
     remote_until: Option<Instant>,
 }
@@ -47,13 +50,14 @@ const LONGEST_LOCK: Duration = Duration::from_secs(3600);
 impl PinJudge {
     /// After a restart what was locked is locked for its whole time again.
     pub fn new(root: &InstallRoot) -> Self {
-        let file = root.state().join("pin.json");
+        let file = root.pin_failures();
         let bytes = std::fs::read(&file).ok();
         let saved: Saved = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let until = |failures: Failures| {
             (failures.locked_seconds > 0).then(|| Instant::now() + Duration::from_secs(failures.locked_seconds))
         };
-        let counts = Counts { saved, local_until: until(saved.local), remote_until: until(saved.remote) };
+        let is_saved = file.exists();
+        let counts = Counts { saved, is_saved, local_until: until(saved.local), remote_until: until(saved.remote) };
         Self { root: root.clone(), file, counts: Mutex::new(counts) }
     }
 
@@ -61,6 +65,10 @@ impl PinJudge {
     pub fn judge(&self, pin: &str, caller: Caller) -> Answer {
         // Held over the whole of it: guesses side by side are guesses one after the other.
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.is_saved && !self.file.exists() {
+            // `watchdog reset-pin` has removed it.
+            *counts = Counts::default();
+        }
         let until = *counts.until(caller);
         if let Some(left) = until.and_then(|until| until.checked_duration_since(Instant::now())) {
             return Answer::LockedOut { seconds: left.as_secs() + 1 };
@@ -78,7 +86,7 @@ impl PinJudge {
             *failures = Failures::default();
             *counts.until(caller) = None;
             if !clean {
-                self.save(&counts.saved);
+                self.save(&mut counts);
             }
             return Answer::Done;
         }
@@ -87,7 +95,7 @@ impl PinJudge {
         failures.locked_seconds = lock.as_secs();
         let wrong = failures.wrong;
         *counts.until(caller) = (!lock.is_zero()).then(|| Instant::now() + lock);
-        self.save(&counts.saved);
+        self.save(&mut counts);
         tracing::warn!(wrong, locked_seconds = lock.as_secs(), ?caller, "a wrong PIN");
         match lock.as_secs() {
             0 => Answer::WrongPin { tries_left: FREE_TRIES - wrong },
@@ -95,10 +103,11 @@ impl PinJudge {
         }
     }
 
-    fn save(&self, saved: &Saved) {
-        let json = serde_json::to_vec(saved).expect("numbers serialise");
-        if let Err(error) = durable::replace(&self.file, &json, Access::Private) {
-            tracing::error!(%error, "wrong PINs cannot be counted across a restart");
+    fn save(&self, counts: &mut Counts) {
+        let json = serde_json::to_vec(&counts.saved).expect("numbers serialise");
+        match durable::replace(&self.file, &json, Access::Private) {
+            Ok(()) => counts.is_saved = true,
+            Err(error) => tracing::error!(%error, "wrong PINs cannot be counted across a restart"),
         }
     }
 }
@@ -154,6 +163,21 @@ mod tests {
         let judge = PinJudge::new(&root);
         assert!(matches!(judge.judge("482915", Caller::Remote), Answer::LockedOut { .. }), "even a right one");
         assert_eq!(judge.judge("482915", Caller::Local), Answer::Done);
+    }
+
+    #[test]
+    fn a_reset_on_site_ends_a_lock_at_once() {
+        let (_folder, root) = root();
+        updater::boot_record::BootRecord::first("1.0.0-aaaaaaaa".into(), "1.0.0".parse().unwrap())
+            .create(&root.boot_record())
+            .unwrap();
+        let judge = PinJudge::new(&root);
+        for _ in 0..6 {
+            judge.judge("0000", Caller::Local);
+        }
+        crate::reset_pin::reset_pin(&root, Some("135790".to_owned())).unwrap();
+        assert_eq!(judge.judge("482915", Caller::Local), Answer::WrongPin { tries_left: 4 });
+        assert_eq!(judge.judge("135790", Caller::Local), Answer::Done);
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::process::{Log, Process};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A collector that cannot say by then that it spools ends the attempt.
 const SPOOLING_WITHIN: Duration = Duration::from_secs(30);
+/// A database that takes a connection and says nothing would keep the attempt open for ever.
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(2 * 3600);
 /// With so little room left in the spool a migration is ended, before readings are lost for it.
 const LEAST_SPOOL_SECONDS: f64 = 30.0;
 const HISTORY: usize = 20;
@@ -34,7 +36,7 @@ pub async fn follow(root: InstallRoot, board: Arc<Board>) {
         // The phase itself: two changes of the boot record may fall into one tick of the file system's clock.
         let phase = BootRecord::read(&root.boot_record()).map(|record| record.phase).ok();
         let seen = Some((phase, stamps(&root)));
-        if seen != shown {
+        if seen != shown || phase.is_some_and(|phase| phase != board.current_phase()) {
             shown = seen;
             show(&root, &board);
         }
@@ -44,10 +46,7 @@ pub async fn follow(root: InstallRoot, board: Arc<Board>) {
 
 /// Tells it now.
 pub fn show(root: &InstallRoot, board: &Board) {
-    let update = read(root);
-    if let Ok(record) = BootRecord::read(&root.boot_record()) {
-        board.update(record.phase, update);
-    }
+    board.update(|| Some((BootRecord::read(&root.boot_record()).ok()?, read(root))));
 }
 
 fn read(root: &InstallRoot) -> UpdateStatus {
@@ -108,7 +107,7 @@ async fn apply_once(root: &InstallRoot, board: &Board, control: &Control) -> std
     // Closed, it ends the attempt.
     let mut input = process.input.take();
     let mut waiting_since: Option<Instant> = None;
-    let mut told = false;
+    let (started, mut told) = (Instant::now(), false);
     loop {
         tokio::select! {
             status = process.wait() => {
@@ -122,6 +121,10 @@ async fn apply_once(root: &InstallRoot, board: &Board, control: &Control) -> std
             }
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
+        if started.elapsed() > ATTEMPT_WITHIN {
+            tracing::error!("the update takes too long and is given up");
+            process.stop(Duration::ZERO).await;
+        }
         if board.current_phase() != Phase::Migrating {
             continue;
         }
@@ -132,9 +135,8 @@ async fn apply_once(root: &InstallRoot, board: &Board, control: &Control) -> std
                 say_spooling(pipe).await;
             }
         }
-        if !told && since.elapsed() > SPOOLING_WITHIN {
+        if !told && since.elapsed() > SPOOLING_WITHIN && input.take().is_some() {
             tracing::error!("the collector does not confirm that it spools; the update is given up");
-            input = None;
         }
         if board.spool_seconds_left().is_some_and(|left| left < LEAST_SPOOL_SECONDS) {
             tracing::error!("the update takes longer than the spool has room for; it is given up");

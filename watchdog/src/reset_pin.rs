@@ -1,0 +1,32 @@
+//! `watchdog reset-pin`: on site, by whoever may write the root; forgets the wrong PINs as well.
+
+use config::{Credentials, InstallRoot};
+use durable::Access;
+use protocol::Failure;
+
+use crate::init::{hash_pin, new_pin};
+
+/// Sets another PIN and prints it if it was made here. What runs takes it up at once.
+///
+/// # Errors
+/// No install root, or a file that cannot be written.
+pub fn reset_pin(root: &InstallRoot, pin: Option<String>) -> Result<(), Failure> {
+    let file = root.credentials_file();
+    if !root.boot_record().exists() {
+        return Err(Failure::configuration(format!(
+            "{} is no install root; `watchdog init` makes one",
+            root.path().display()
+        )));
+    }
+    let new = pin.clone().unwrap_or_else(new_pin);
+    // Of the file alone: what the environment says is not to be written there.
+    let mut credentials = Credentials::read_file(&file)?;
+    credentials.pin_hash = Some(hash_pin(&new)?);
+    durable::replace(&file, credentials.to_text().as_bytes(), Access::Private)?;
+    durable::remove(&root.pin_failures())?;
+    match pin {
+        Some(_) => println!("the operator's PIN is changed"),
+        None => println!("the operator's PIN is {new}; it is shown only this once"),
+    }
+    Ok(())
+}
