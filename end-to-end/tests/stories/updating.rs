@@ -7,7 +7,9 @@ use end_to_end::plant::PIN;
 use end_to_end::programs::run;
 use end_to_end::release::Release;
 use end_to_end::wait_for;
+use private_postgres::{Options, PrivatePostgres};
 use serde_json::Value;
+use updater::boot_record::Phase;
 
 use crate::{SERVER, SQLITE, World};
 
@@ -169,6 +171,76 @@ fn a_version_whose_watchdog_hangs_is_taken_back() {
     let line = world.update(&world.release("0.2.0").script("watchdog", "exec sleep 1000"));
     assert!(line["error"].as_str().unwrap().contains("no life"), "{line}");
     world.assert_taken_back(&before);
+}
+
+#[test]
+fn while_the_database_is_away_a_fallback_waits_and_the_collector_spools() {
+    let mut server = PrivatePostgres::start(&Options::default()).unwrap();
+    let world = World::on_short_trial(&server.new_database());
+    let before = world.plant.boot_record();
+    // Never ready: there is time to take the database away.
+    let release = world.alarms_release("0.2.0").script("portal", "exec sleep 1000");
+    world.deliver(&release.publish(&world.headquarters));
+    world.plant.approve_update();
+    wait_for("the trial", ATTEMPT, || (world.plant.boot_record().phase == Phase::Trial).then_some(()));
+    server.kill();
+    let spooled = |at_least: u64| {
+        wait_for("collector and portal of the old version alone, spooling", ATTEMPT, || {
+            let status = world.plant.status()?;
+            let running = |child: &str| {
+                status.children.iter().any(|other| other.name == child && other.state.word() == "running")
+            };
+            let waits = status.phase == "falling_back" && status.version == env!("CARGO_PKG_VERSION");
+            let told = status.problems.iter().any(|problem| problem.contains("taken back"));
+            let alone = status.children.len() == 2 && running("collector") && running("portal");
+            (waits && told && alone && status.spool_readings >= at_least).then_some(status.spool_readings)
+        })
+    };
+    let first = spooled(1);
+    spooled(first + 20);
+    server.start_again().unwrap();
+    let line = world.plant.wait_for_attempt(1, ATTEMPT);
+    assert_eq!(line["status"], "failed", "{line}");
+    assert_eq!(world.plant.status().unwrap().children.len(), 3);
+    world.assert_taken_back(&before);
+}
+
+#[test]
+fn a_new_watchdog_that_cannot_even_be_started_is_taken_back() {
+    let world = World::on_short_trial(SQLITE);
+    let before = world.plant.boot_record();
+    let release = world.release("0.2.0").script("watchdog", "");
+    // Executable, and no program at all.
+    std::fs::write(world.folder.path().join("release-0.2.0/files/watchdog"), "\u{7f}ELF nonsense").unwrap();
+    let line = world.update(&release);
+    assert!(line["error"].as_str().unwrap().contains("could not start"), "{line}");
+    world.assert_taken_back(&before);
+}
+
+#[test]
+fn a_killed_launcher_in_the_middle_of_an_update_is_followed_by_one_that_settles_it() {
+    for phase in [Phase::Preparing, Phase::Migrating, Phase::Trial] {
+        let mut world = World::new(SQLITE);
+        world.plant.set("UPDATE_TRIAL_SECONDS", "3");
+        world.plant.start_and_wait();
+        world.plant.wait_for_readings(20);
+        world.deliver(&world.alarms_release("0.2.0").publish(&world.headquarters));
+        world.plant.approve_update();
+        wait_for("the phase", ATTEMPT, || (world.plant.boot_record().phase as u8 >= phase as u8).then_some(()));
+        world.plant.kill_launcher();
+        world.plant.start();
+        let line = world.plant.wait_for_attempt(1, ATTEMPT);
+        let record = world.plant.boot_record();
+        // Exactly the old or exactly the new version, database and all that shows it together.
+        let new = line["status"] == "ok";
+        assert_eq!(world.file("version.txt").trim(), if new { "0.2.0" } else { env!("CARGO_PKG_VERSION") }, "{line}");
+        assert_eq!((record.database.is_some(), record.current.starts_with("0.2.0")), (new, new), "{line}");
+        assert_eq!(world.file("agent/update_log.jsonl").lines().count(), 1);
+        world.assert_goes_on();
+        let again = world.update(&world.alarms_release("0.3.0"));
+        assert_eq!(again["status"], "ok", "{again}");
+        world.assert_goes_on();
+    }
 }
 
 #[test]
