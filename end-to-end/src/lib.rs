@@ -1,11 +1,13 @@
 //! The whole product, started as its users start it: what the demo and the stories have in common.
 //!
 //! [`programs`] finds the built executables, [`headquarters`] has keys and pulls, [`plant`] is an install root with a
-//! running watchdog, [`portal`] is how its operator is played, [`release`] is a new version as a publisher makes it, and
-//! [`exactly_once`] compares what HQ has with what the plant stored.
+//! running watchdog, [`portal`] is how its operator is played, [`release`] is a new version as a publisher makes it,
+//! [`exactly_once`] compares what HQ has with what the plant stored, and [`crash_points`] kills an update wherever it
+//! changes something.
 
 #![cfg(unix)]
 
+pub mod crash_points;
 pub mod exactly_once;
 pub mod headquarters;
 pub mod plant;

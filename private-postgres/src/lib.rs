@@ -79,6 +79,17 @@ impl PrivatePostgres {
         self.url(&name)
     }
 
+    /// The URL of a new database that holds what the one of this URL holds. Nobody may be connected to that.
+    ///
+    /// # Panics
+    /// If `psql` fails.
+    pub fn copy_of(&self, url: &str) -> String {
+        let name = format!("plant{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let template = url.rsplit('/').next().unwrap_or_default();
+        self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE {template}"));
+        self.url(&name)
+    }
+
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}:{PASSWORD_IN_URL}@127.0.0.1:{}/{database}", self.port)
     }

@@ -24,11 +24,12 @@ struct Need {
     package: &'static str,
 }
 
-const TEST_NEEDS: [Need; 4] = [
+const TEST_NEEDS: [Need; 5] = [
     Need { file: "/usr/bin/psql", package: "postgresql" },
     Need { file: "/usr/bin/openssl", package: "openssl" },
     Need { file: "/usr/bin/python3", package: "python3" },
     Need { file: "/usr/bin/curl", package: "curl" },
+    Need { file: "/usr/bin/strace", package: "strace" },
 ];
 /// Debian's compiler builds its own standard library for Windows; no other one has to be fetched.
 const WINDOWS_NEEDS: [Need; 4] = [

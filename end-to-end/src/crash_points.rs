@@ -1,0 +1,281 @@
+//! An update killed at every system call that changes something: an install root of tiny programs, and `watchdog apply`
+//! and `watchdog settle` run on it under strace.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use config::InstallRoot;
+use protocol::Timestamp;
+use readings::{Batch, Quality, Reading};
+use semver::Version;
+use updater::boot_record::{BootRecord, Phase};
+use updater::database::ActiveDatabase;
+use updater::version_directory::{read_tree, tree_hash};
+use updater::{approval, pending};
+
+use crate::headquarters::Headquarters;
+use crate::programs::{program, run};
+
+/// System calls that change what a disk holds.
+const CHANGING: &str = "openat,write,pwrite64,writev,pwritev,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,\
+     link,linkat,mkdir,mkdirat,rmdir,ftruncate,fchmod,fchmodat,chmod,copy_file_range,sendfile,fallocate,sendto";
+const READINGS: u64 = 50;
+
+/// A root in which a package is approved and nothing of it is done.
+pub struct Bench {
+    folder: PathBuf,
+    pub root: InstallRoot,
+    old_tree: String,
+}
+
+/// What is run on a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    Apply,
+    Start,
+    Passed,
+    Failed,
+}
+
+/// What happens to it at one of its system calls.
+#[derive(Clone, Debug)]
+pub struct Injection {
+    pub call: String,
+    pub occurrence: u32,
+    /// As strace has it: `signal=KILL`, `error=EIO`.
+    pub what: &'static str,
+}
+
+/// Which version a root is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    Old,
+    New,
+}
+
+impl Bench {
+    /// Lays the root in `folder`, with its readings in `database`.
+    ///
+    /// # Panics
+    /// If that does not succeed.
+    pub fn lay(folder: &Path, headquarters: &Headquarters, database: &str) -> Self {
+        let root = InstallRoot::new(&folder.join("root"));
+        for made in ["config", "agent", "state/agent", "state/update", "data", "backups", "pending_update/incoming"] {
+            fs::create_dir_all(root.resolve(made)).expect("a writable folder");
+        }
+        fs::write(root.config_file(), "LOW_DISK_RESERVE_BYTES = 1\n").expect("a writable folder");
+        fs::write(root.credentials_file(), format!("DATABASE_URL={database}\n")).expect("a writable folder");
+        fs::copy(headquarters.keys.join("update_public.pem"), root.resolve("config/update_public.pem")).expect("a key");
+        let programs = folder.join("programs");
+        fs::create_dir_all(&programs).expect("a writable folder");
+        for name in ["agent", "collector", "portal", "watchdog"] {
+            script(&programs.join(name), "old");
+        }
+        let tree = read_tree(&programs).expect("a readable folder");
+        let id = updater::version_directory::version_id("1.0.0", &tree_hash(&tree));
+        fs::create_dir_all(root.versions()).expect("a writable folder");
+        fs::rename(&programs, root.versions().join(&id)).expect("a writable folder");
+        fs::write(root.versions().join(&id).join("version.txt"), "1.0.0\n").expect("a writable folder");
+        fs::write(root.version_file(), "1.0.0\n").expect("a writable folder");
+        BootRecord::first(id, Version::new(1, 0, 0)).create(&root.boot_record()).expect("a writable folder");
+        let bench = Self { folder: folder.to_owned(), old_tree: tree_hash(&tree), root };
+        bench.fill();
+        bench.take_in(headquarters);
+        bench.approve();
+        bench
+    }
+
+    fn fill(&self) {
+        let database = ActiveDatabase::of(&self.root).expect("a database is named");
+        let mut store = database.open(self.root.path()).unwrap_or_else(|error| panic!("{error}"));
+        let reading = |number: u64| Reading {
+            time: Timestamp::now(),
+            tag: format!("tag{}", number % 7).into(),
+            value: Some(number as f64),
+            unit: None,
+            quality: Quality::GOOD,
+            text: None,
+        };
+        let readings: Vec<Reading> = (0..READINGS).map(reading).collect();
+        let batch = Batch { writer: "collector", from: 0, to: 1, readings: &readings };
+        store.append(&batch).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn take_in(&self, headquarters: &Headquarters) {
+        let work = self.folder.join("release");
+        fs::create_dir_all(work.join("assets")).expect("a writable folder");
+        script(&work.join("collector"), "new");
+        fs::write(work.join("assets/new.txt"), "new").expect("a writable folder");
+        fs::write(work.join("0002_add_alarms.sql"), "CREATE TABLE alarms (id integer PRIMARY KEY);").expect("writable");
+        fs::write(work.join("0002_add_alarms.down.sql"), "DROP TABLE alarms;").expect("a writable folder");
+        let mut publish = program("publish");
+        publish.args(["--version", "1.1.0", "--files", "collector", "assets", "--json", "--base"]).arg(&work);
+        publish
+            .arg("--migrations")
+            .args(["0002_add_alarms.sql", "0002_add_alarms.down.sql"].map(|name| work.join(name)));
+        publish.arg("--key").arg(headquarters.keys.join("update_private.pem")).arg("--out").arg(self.root.incoming());
+        run(&mut publish).good();
+        let settings = config::Settings::read(&self.root).unwrap_or_else(|error| panic!("{error}"));
+        pending::take_in(&self.root, &settings, "update_v1.1.0.zip").unwrap_or_else(|error| panic!("{error:?}"));
+    }
+
+    /// # Panics
+    /// If nothing waits, or something is under way.
+    pub fn approve(&self) {
+        let waiting = pending::read(&self.root).expect("a package waits");
+        approval::approve(&self.root, &waiting.manifest_sha256).unwrap_or_else(|error| panic!("{error:?}"));
+    }
+
+    /// A copy to spoil.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn copy(&self, to: &Path) -> Self {
+        let _ = fs::remove_dir_all(to);
+        fs::create_dir_all(to).expect("a writable folder");
+        run(Command::new("cp").arg("-a").arg(self.root.path()).arg(to.join("root"))).good();
+        Self { folder: to.to_owned(), root: InstallRoot::new(&to.join("root")), old_tree: self.old_tree.clone() }
+    }
+
+    /// Points the copy at another PostgreSQL database.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn name_database(&self, url: &str) {
+        fs::write(self.root.credentials_file(), format!("DATABASE_URL={url}\n")).expect("a writable folder");
+    }
+
+    /// Runs to the end; its exit code.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn run(&self, what: Run) -> Option<i32> {
+        let mut command = program("watchdog");
+        command.args(self.arguments(what));
+        started(command)
+    }
+
+    /// Which system calls it makes, and how often each.
+    ///
+    /// # Panics
+    /// If strace cannot be run.
+    pub fn record(&self, what: Run) -> BTreeMap<String, u32> {
+        let log = self.folder.join("strace.log");
+        let mut command = Command::new("strace");
+        command.arg("-o").arg(&log).args(["-e", &format!("trace={CHANGING}")]).arg(program("watchdog").get_program());
+        command.args(self.arguments(what));
+        assert_eq!(started(command), Some(0), "an undisturbed run ends well");
+        let mut calls = BTreeMap::new();
+        for line in fs::read_to_string(&log).expect("strace has written a log").lines() {
+            let Some((call, arguments)) = line.split_once('(') else { continue };
+            let call = call.rsplit(' ').next().unwrap_or(call);
+            let count = calls.entry(call.to_owned()).or_insert(0);
+            *count += 1;
+            // Only counted so that occurrences are right; opening to read changes nothing.
+            let _ = arguments;
+        }
+        calls
+    }
+
+    /// Runs it with something happening at one system call; its exit code, `None` if it was killed.
+    ///
+    /// # Panics
+    /// If strace cannot be run.
+    pub fn run_with(&self, what: Run, injection: &Injection) -> Option<i32> {
+        let Injection { call, occurrence, what: happens } = injection;
+        let mut command = Command::new("strace");
+        command.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+        command.args(["-e", &format!("inject={call}:{happens}:when={occurrence}")]);
+        command.arg(program("watchdog").get_program()).args(self.arguments(what));
+        started(command)
+    }
+
+    fn arguments(&self, what: Run) -> Vec<String> {
+        let root = self.root.path().to_string_lossy().into_owned();
+        let words: &[&str] = match what {
+            Run::Apply => &["apply", "--root", &root],
+            Run::Start => &["settle", "--cause", "start", "--root", &root],
+            Run::Passed => &["settle", "--cause", "passed", "--root", &root],
+            Run::Failed => &["settle", "--cause", "failed", "--error", "tried", "--root", &root],
+        };
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// Brings the root to rest as the launcher does, a trial being passed; which version it is then at, all its parts
+    /// together.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn settle(&self) -> Result<At, String> {
+        self.expect_good(Run::Start)?;
+        if self.record_now()?.phase == Phase::Trial {
+            self.expect_good(Run::Passed)?;
+        }
+        self.check()
+    }
+
+    fn expect_good(&self, what: Run) -> Result<(), String> {
+        match self.run(what) {
+            Some(0) => Ok(()),
+            code => Err(format!("{what:?} ended with {code:?}")),
+        }
+    }
+
+    fn record_now(&self) -> Result<BootRecord, String> {
+        BootRecord::read(&self.root.boot_record()).map_err(|error| error.to_string())
+    }
+
+    /// Version directory, schema, `version.txt`, log and readings belong to one and the same version.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn check(&self) -> Result<At, String> {
+        let record = self.record_now()?;
+        if record.phase != Phase::Committed {
+            return Err(format!("the phase is {:?}", record.phase));
+        }
+        let at = if record.current.starts_with("1.1.0-") { At::New } else { At::Old };
+        let tree =
+            tree_hash(&read_tree(&self.root.versions().join(&record.current)).map_err(|error| error.to_string())?);
+        if !record.current.ends_with(&tree[..8]) || (tree == self.old_tree) != (at == At::Old) {
+            return Err(format!("{} holds the tree {tree}", record.current));
+        }
+        let shown = fs::read_to_string(self.root.version_file()).map_err(|error| error.to_string())?;
+        let expected = if at == At::New { "1.1.0" } else { "1.0.0" };
+        if shown.trim() != expected {
+            return Err(format!("version.txt says {shown} and {} runs", record.current));
+        }
+        let database = ActiveDatabase::of(&self.root).map_err(|failure| failure.message)?;
+        // Opens only with the schema that belongs to the version.
+        let head =
+            database.open(self.root.path()).and_then(|mut store| store.head()).map_err(|error| error.to_string())?;
+        if head.last_seq != READINGS {
+            return Err(format!("{} readings instead of {READINGS}", head.last_seq));
+        }
+        let lines = updater::update_log::newest(&self.root, 100);
+        if lines.len() as u64 != record.attempts || lines[0].status != (if at == At::New { "ok" } else { "failed" }) {
+            return Err(format!("{} attempts, and the log has {lines:?}", record.attempts));
+        }
+        Ok(at)
+    }
+}
+
+/// With the word on its standard input that the collector spools; the exit code, `None` if it was killed.
+fn started(mut command: Command) -> Option<i32> {
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut input = child.stdin.take().expect("piped above");
+    let _ = input.write_all(format!("{}\n", updater::apply::SPOOLING).as_bytes());
+    let status = child.wait().expect("our own child");
+    drop(input);
+    status.code().filter(|code| *code < 128)
+}
+
+fn script(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::write(path, format!("#!/bin/sh\n# {text}\n")).expect("a writable folder");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("our own file");
+}

@@ -1,0 +1,112 @@
+//! An update killed, or failed by the disk, at every system call that changes something. In the ordinary run of the
+//! stories a sample of the points; `cargo crash-points` tries all of them.
+
+use std::path::Path;
+
+use end_to_end::crash_points::{At, Bench, Injection, Run};
+use end_to_end::headquarters::Headquarters;
+
+use crate::{KEYS, SERVER, SQLITE};
+
+/// Every so many points of a recorded run.
+const SAMPLE: usize = 23;
+
+/// What is disturbed, and what has happened before.
+struct Scene {
+    name: &'static str,
+    before: &'static [Run],
+    disturbed: Run,
+}
+
+const SCENES: [Scene; 4] = [
+    Scene { name: "applying", before: &[], disturbed: Run::Apply },
+    Scene { name: "the start of the trial", before: &[Run::Apply], disturbed: Run::Start },
+    Scene { name: "the commit", before: &[Run::Apply, Run::Start], disturbed: Run::Passed },
+    Scene { name: "the fallback", before: &[Run::Apply, Run::Start], disturbed: Run::Failed },
+];
+
+fn points(bench: &Bench, scene: &Scene, what: &'static str) -> Vec<Injection> {
+    let calls = bench.record(scene.disturbed);
+    let occurrences = calls.into_iter().flat_map(|(call, count)| (1..=count).map(move |at| (call.clone(), at)));
+    occurrences.map(|(call, occurrence)| Injection { call, occurrence, what }).collect()
+}
+
+/// A fresh copy of the bench, brought to where the scene begins. PostgreSQL: with a copy of the database as well.
+fn stage(bench: &Bench, folder: &Path, template: Option<&str>, scene: &Scene) -> Bench {
+    let copy = bench.copy(folder);
+    if let Some(template) = template {
+        copy.name_database(&SERVER.copy_of(template));
+    }
+    for run in scene.before {
+        assert_eq!(copy.run(*run), Some(0), "{}: {run:?}", scene.name);
+    }
+    copy
+}
+
+fn try_points(database: &str, whats: &[&'static str], every: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let headquarters = Headquarters::new(&KEYS, folder.path());
+    let bench = Bench::lay(&folder.path().join("bench"), &headquarters, database);
+    let template = (database != SQLITE).then_some(database);
+    let (mut tried, mut old, mut new) = (0, 0, 0);
+    for scene in SCENES {
+        for what in whats {
+            let recorded = points(&stage(&bench, &folder.path().join("recorded"), template, &scene), &scene, what);
+            for (number, point) in recorded.iter().enumerate() {
+                // Another point of each scene, so that together they spread.
+                if (number + tried) % every != 0 {
+                    continue;
+                }
+                let copy = stage(&bench, &folder.path().join("copy"), template, &scene);
+                copy.run_with(scene.disturbed, point);
+                let context = || format!("{} disturbed by {point:?}", scene.name);
+                match copy.settle().unwrap_or_else(|error| panic!("{}: {error}", context())) {
+                    At::New => new += 1,
+                    At::Old => {
+                        old += 1;
+                        // The next attempt finds nothing in its way.
+                        copy.approve();
+                        assert_eq!(copy.run(Run::Apply), Some(0), "{}: the next attempt", context());
+                        assert_eq!(copy.settle(), Ok(At::New), "{}: the next attempt", context());
+                    }
+                }
+                tried += 1;
+            }
+        }
+    }
+    println!("{tried} points tried: {old} ended at the old version, {new} at the new one");
+    assert!(old > 0 && new > 0 && tried > 10);
+}
+
+#[test]
+fn killed_at_a_sample_of_system_calls_on_sqlite() {
+    try_points(SQLITE, &["signal=KILL"], SAMPLE);
+}
+
+#[test]
+fn killed_at_a_sample_of_system_calls_on_postgres() {
+    try_points(&SERVER.new_database(), &["signal=KILL"], SAMPLE);
+}
+
+#[test]
+fn failed_by_the_disk_at_a_sample_of_system_calls() {
+    try_points(SQLITE, &["error=EIO", "error=ENOSPC"], 2 * SAMPLE + 1);
+}
+
+#[test]
+#[ignore = "takes long; `cargo crash-points` runs it"]
+fn every_point_killed_on_sqlite() {
+    try_points(SQLITE, &["signal=KILL"], 1);
+}
+
+#[test]
+#[ignore = "takes long; `cargo crash-points` runs it"]
+fn every_point_killed_on_postgres() {
+    try_points(&SERVER.new_database(), &["signal=KILL"], 1);
+}
+
+#[test]
+#[ignore = "takes long; `cargo crash-points` runs it"]
+fn every_point_failed_by_the_disk() {
+    try_points(SQLITE, &["error=EIO", "error=ENOSPC"], 1);
+}
