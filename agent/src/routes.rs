@@ -11,6 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http_body_util::BodyExt as _;
+use updater::package::Limits;
 
 use crate::{Agent, exchange, session};
 
@@ -79,6 +80,21 @@ pub async fn small_body(mut body: Body) -> Result<Vec<u8>, Response> {
         Ok(()) if seen > LARGEST => Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, "body too large")),
         Ok(()) => Ok(kept),
     }
+}
+
+/// What is still sent after a refusal is read and dropped beside the answer, within limits, so that the answer arrives.
+pub fn drop_rest(mut body: Body) {
+    const AT_MOST: u64 = 2 * Limits::DEFAULT.package_bytes;
+    const WITHIN: Duration = Duration::from_secs(120);
+    tokio::spawn(tokio::time::timeout(WITHIN, async move {
+        let mut dropped = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            dropped += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if dropped > AT_MOST {
+                return;
+            }
+        }
+    }));
 }
 
 /// So that handlers can name their state.

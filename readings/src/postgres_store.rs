@@ -27,10 +27,13 @@ const SCHEMA_LOCK: i64 = 0x706c_616e_746c_696e;
 /// PostgreSQL counts microseconds from 2000-01-01.
 const MICROS_1970_TO_2000: i64 = 946_684_800_000_000;
 
+/// Ids of tags, by name and unit.
+type Ids = HashMap<(Arc<str>, Option<Arc<str>>), i32>;
+
 pub struct PostgresStore {
     client: Client,
     /// Ids of tags that are committed.
-    ids: HashMap<(Arc<str>, Option<Arc<str>>), i32>,
+    ids: Ids,
     names: HashMap<i32, (String, Option<String>)>,
     /// Every reading up to here has its tag in `names`.
     names_cover: u64,
@@ -142,6 +145,44 @@ fn insert_epoch(transaction: &mut Transaction<'_>, number: i32, first_seq: u64) 
         .map(|_| ())
 }
 
+/// Everything of [`Store::append`] but the commit.
+fn append_in(transaction: &mut Transaction<'_>, ids: &Ids, batch: &Batch<'_>) -> Result<Appended, StoreError> {
+    transaction
+        .execute("INSERT INTO ingest (writer, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", &[&batch.writer])?;
+    let moved = transaction.execute(
+        "UPDATE ingest SET position = $3 WHERE writer = $1 AND position = $2",
+        &[&batch.writer, &signed(batch.from), &signed(batch.to)],
+    )?;
+    if moved == 0 {
+        let found = transaction.query_one("SELECT position FROM ingest WHERE writer = $1", &[&batch.writer])?.get(0);
+        return batch.not_moved(unsigned(found));
+    }
+    let count = signed(batch.readings.len() as u64);
+    let last_seq: i64 =
+        transaction.query_one("UPDATE head SET last_seq = last_seq + $1 RETURNING last_seq", &[&count])?.get(0);
+    let first_seq = last_seq - count + 1;
+    if let Some((first_time, last_time)) = batch.times() {
+        transaction.execute(
+            "INSERT INTO batches (last_seq, first_seq, writer, position, first_time, last_time)
+             VALUES ($1, $2, $3, $4, $5::text::timestamptz, $6::text::timestamptz)",
+            &[
+                &last_seq,
+                &first_seq,
+                &batch.writer,
+                &signed(batch.to),
+                &first_time.with_micros(),
+                &last_time.with_micros(),
+            ],
+        )?;
+        let frames = copy_frames(batch.readings, first_seq, ids);
+        let mut copy =
+            transaction.copy_in("COPY readings (seq, time, tag, value, quality, text) FROM STDIN (FORMAT binary)")?;
+        copy.write_all(&frames)?;
+        copy.finish()?;
+    }
+    Ok(Appended::Stored { last_seq: unsigned(last_seq) })
+}
+
 impl Store for PostgresStore {
     fn head(&mut self) -> Result<Head, StoreError> {
         // One statement, so one snapshot.
@@ -166,42 +207,9 @@ impl Store for PostgresStore {
     fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, StoreError> {
         self.tag_ids(batch.readings)?;
         let mut transaction = self.client.transaction()?;
-        transaction
-            .execute("INSERT INTO ingest (writer, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", &[&batch.writer])?;
-        let moved = transaction.execute(
-            "UPDATE ingest SET position = $3 WHERE writer = $1 AND position = $2",
-            &[&batch.writer, &signed(batch.from), &signed(batch.to)],
-        )?;
-        if moved == 0 {
-            let found =
-                transaction.query_one("SELECT position FROM ingest WHERE writer = $1", &[&batch.writer])?.get(0);
-            return batch.not_moved(unsigned(found));
-        }
-        let count = signed(batch.readings.len() as u64);
-        let last_seq: i64 =
-            transaction.query_one("UPDATE head SET last_seq = last_seq + $1 RETURNING last_seq", &[&count])?.get(0);
-        let first_seq = last_seq - count + 1;
-        if let Some((first_time, last_time)) = batch.times() {
-            transaction.execute(
-                "INSERT INTO batches (last_seq, first_seq, writer, position, first_time, last_time)
-                 VALUES ($1, $2, $3, $4, $5::text::timestamptz, $6::text::timestamptz)",
-                &[
-                    &last_seq,
-                    &first_seq,
-                    &batch.writer,
-                    &signed(batch.to),
-                    &first_time.with_micros(),
-                    &last_time.with_micros(),
-                ],
-            )?;
-            let frames = copy_frames(batch.readings, first_seq, &self.ids);
-            let mut copy = transaction
-                .copy_in("COPY readings (seq, time, tag, value, quality, text) FROM STDIN (FORMAT binary)")?;
-            copy.write_all(&frames)?;
-            copy.finish()?;
-        }
+        let appended = append_in(&mut transaction, &self.ids, batch)?;
         transaction.commit()?;
-        Ok(Appended::Stored { last_seq: unsigned(last_seq) })
+        Ok(appended)
     }
 
     fn begin_epoch(&mut self, current: &str, first_seq: u64, writer: &str, position: u64) -> Result<(), StoreError> {
@@ -251,7 +259,15 @@ impl Store for PostgresStore {
         self.client.batch_execute(probe::LAY)?;
         let written: i64 = self.client.query_one(probe::READ, &[])?.get(0);
         self.client.batch_execute(probe::REMOVE)?;
-        if written > 0 { Ok(()) } else { Err(StoreError::Refused("what was written is not there".into())) }
+        probe::check(written > 0)?;
+        let mut transaction = self.client.transaction()?;
+        let id = transaction.query_one("INSERT INTO tags (name) VALUES ($1) RETURNING id", &[&probe::NAME])?.get(0);
+        let ids = Ids::from([((probe::NAME.into(), None), id)]);
+        let readings = probe::readings();
+        append_in(&mut transaction, &ids, &probe::batch(&readings))?;
+        let there: i64 = transaction.query_one(probe::COUNT, &[&id])?.get(0);
+        transaction.rollback()?;
+        probe::check(unsigned(there) == readings.len() as u64)
     }
 
     fn spans_since(&mut self, time: Timestamp, through_seq: u64) -> Result<Vec<Span>, StoreError> {

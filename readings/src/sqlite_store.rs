@@ -18,10 +18,13 @@ use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoc
 /// How long one writer waits for another. Transactions are short; an import's are the longest.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// Ids of tags, by name and unit.
+type Ids = HashMap<(Arc<str>, Option<Arc<str>>), i64>;
+
 pub struct SqliteStore {
     connection: Connection,
     /// Ids of tags that are committed.
-    ids: HashMap<(Arc<str>, Option<Arc<str>>), i64>,
+    ids: Ids,
     names: HashMap<i64, (String, Option<String>)>,
     /// Every reading up to here has its tag in `names`.
     names_cover: u64,
@@ -146,6 +149,39 @@ fn insert_epoch(transaction: &Transaction<'_>, number: i64, first_seq: u64) -> R
     transaction.execute("INSERT INTO epochs VALUES (?1, ?2, ?3, ?4)", values).map(|_| ())
 }
 
+/// Everything of [`Store::append`] but the commit.
+fn append_in(transaction: &Transaction<'_>, ids: &Ids, batch: &Batch<'_>) -> Result<Appended, StoreError> {
+    transaction.execute("INSERT INTO ingest VALUES (?1, 0) ON CONFLICT DO NOTHING", [batch.writer])?;
+    let moved = transaction.execute(
+        "UPDATE ingest SET position = ?3 WHERE writer = ?1 AND position = ?2",
+        params![batch.writer, signed(batch.from), signed(batch.to)],
+    )?;
+    if moved == 0 {
+        let found =
+            transaction.query_row("SELECT position FROM ingest WHERE writer = ?1", [batch.writer], |row| row.get(0))?;
+        return batch.not_moved(unsigned(found));
+    }
+    let last_seq: i64 = transaction.query_row(
+        "UPDATE head SET last_seq = last_seq + ?1 RETURNING last_seq",
+        [signed(batch.readings.len() as u64)],
+        |row| row.get(0),
+    )?;
+    let mut seq = last_seq - signed(batch.readings.len() as u64);
+    if let Some((first_time, last_time)) = batch.times() {
+        transaction.execute(
+            "INSERT INTO batches VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![last_seq, seq + 1, batch.writer, signed(batch.to), first_time.as_micros(), last_time.as_micros()],
+        )?;
+    }
+    let mut insert = transaction.prepare_cached("INSERT INTO readings VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    for reading in batch.readings {
+        seq += 1;
+        let tag = ids[&(reading.tag.clone(), reading.unit.clone())];
+        insert.execute(params![seq, reading.time.as_micros(), tag, reading.value, reading.quality.0, reading.text])?;
+    }
+    Ok(Appended::Stored { last_seq: unsigned(last_seq) })
+}
+
 impl Store for SqliteStore {
     fn head(&mut self) -> Result<Head, StoreError> {
         // One statement, so one snapshot.
@@ -177,52 +213,9 @@ impl Store for SqliteStore {
     fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, StoreError> {
         self.tag_ids(batch.readings)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute("INSERT INTO ingest VALUES (?1, 0) ON CONFLICT DO NOTHING", [batch.writer])?;
-        let moved = transaction.execute(
-            "UPDATE ingest SET position = ?3 WHERE writer = ?1 AND position = ?2",
-            params![batch.writer, signed(batch.from), signed(batch.to)],
-        )?;
-        if moved == 0 {
-            let found =
-                transaction
-                    .query_row("SELECT position FROM ingest WHERE writer = ?1", [batch.writer], |row| row.get(0))?;
-            return batch.not_moved(unsigned(found));
-        }
-        let last_seq: i64 = transaction.query_row(
-            "UPDATE head SET last_seq = last_seq + ?1 RETURNING last_seq",
-            [signed(batch.readings.len() as u64)],
-            |row| row.get(0),
-        )?;
-        let mut seq = last_seq - signed(batch.readings.len() as u64);
-        if let Some((first_time, last_time)) = batch.times() {
-            transaction.execute(
-                "INSERT INTO batches VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![
-                    last_seq,
-                    seq + 1,
-                    batch.writer,
-                    signed(batch.to),
-                    first_time.as_micros(),
-                    last_time.as_micros()
-                ],
-            )?;
-        }
-        let mut insert = transaction.prepare_cached("INSERT INTO readings VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-        for reading in batch.readings {
-            seq += 1;
-            let tag = self.ids[&(reading.tag.clone(), reading.unit.clone())];
-            insert.execute(params![
-                seq,
-                reading.time.as_micros(),
-                tag,
-                reading.value,
-                reading.quality.0,
-                reading.text
-            ])?;
-        }
-        drop(insert);
+        let appended = append_in(&transaction, &self.ids, batch)?;
         transaction.commit()?;
-        Ok(Appended::Stored { last_seq: unsigned(last_seq) })
+        Ok(appended)
     }
 
     fn begin_epoch(&mut self, current: &str, first_seq: u64, writer: &str, position: u64) -> Result<(), StoreError> {
@@ -287,7 +280,16 @@ impl Store for SqliteStore {
         self.connection.execute_batch(probe::LAY)?;
         let written: i64 = self.connection.query_row(probe::READ, [], |row| row.get(0))?;
         self.connection.execute_batch(probe::REMOVE)?;
-        if written > 0 { Ok(()) } else { Err(StoreError::Refused("what was written is not there".into())) }
+        probe::check(written > 0)?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute("INSERT INTO tags (name) VALUES (?1)", [probe::NAME])?;
+        let id = transaction.last_insert_rowid();
+        let ids = Ids::from([((probe::NAME.into(), None), id)]);
+        let readings = probe::readings();
+        append_in(&transaction, &ids, &probe::batch(&readings))?;
+        let there: i64 = transaction.query_row(probe::COUNT, [id], |row| row.get(0))?;
+        transaction.rollback()?;
+        probe::check(unsigned(there) == readings.len() as u64)
     }
 
     fn spans_since(&mut self, time: Timestamp, through_seq: u64) -> Result<Vec<Span>, StoreError> {

@@ -28,8 +28,9 @@ pub trait Store: Send {
     /// How many readings [`Store::read`] would give.
     fn count(&mut self, span: Span) -> Result<u64, StoreError>;
 
-    /// Writes into a table of its own, reads it back and removes it: whether this program can work with this database is
-    /// known before a reading is entrusted to it.
+    /// Writes into a table of its own, reads it back and removes it; then stores readings, reads them back, and takes that
+    /// back with its transaction. So whether this program can work with this database is known before a reading is
+    /// entrusted to it.
     fn probe(&mut self) -> Result<(), StoreError>;
 
     /// The parts of the order up to `through_seq` in which readings of `time` or later lie.
@@ -175,8 +176,38 @@ pub(crate) fn new_epoch() -> String {
 
 /// [`Store::probe`], in words that both databases understand.
 pub(crate) mod probe {
+    use super::Batch;
+    use crate::error::StoreError;
+    use crate::reading::{Quality, Reading};
+
+    pub const NAME: &str = "update_probe";
     pub const LAY: &str =
         "CREATE TABLE IF NOT EXISTS update_probe (number integer NOT NULL); INSERT INTO update_probe VALUES (1)";
     pub const READ: &str = "SELECT count(*) FROM update_probe";
     pub const REMOVE: &str = "DROP TABLE IF EXISTS update_probe";
+    pub const COUNT: &str =
+        "SELECT count(*) FROM readings WHERE tag = $1 AND seq > (SELECT last_seq FROM head) - 4 AND quality = 192";
+
+    pub fn readings() -> Vec<Reading> {
+        let reading = Reading {
+            time: protocol::Timestamp::EPOCH,
+            tag: NAME.into(),
+            value: Some(1.0),
+            unit: None,
+            quality: Quality::GOOD,
+            text: None,
+        };
+        vec![reading; 4]
+    }
+
+    pub fn batch(readings: &[Reading]) -> Batch<'_> {
+        Batch { writer: NAME, from: 0, to: 1, readings }
+    }
+
+    pub fn check(is_there: bool) -> Result<(), StoreError> {
+        match is_there {
+            true => Ok(()),
+            false => Err(StoreError::Refused("what was stored to try is not there".into())),
+        }
+    }
 }

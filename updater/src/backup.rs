@@ -11,6 +11,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use crate::lifeline;
+use crate::patch::remove_tree;
 use crate::version_directory::{TreeFile, read_tree};
 
 const KEPT: usize = 5;
@@ -64,7 +65,7 @@ fn pack(directory: &Path, files: &[TreeFile], part: &Path) -> Result<(), Failure
 fn remove_parts(folder: &Path) -> io::Result<()> {
     for path in listed(folder)? {
         if path.extension().is_some_and(|ending| ending == "part") {
-            durable::remove(&path)?;
+            remove_tree(&path)?;
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
+use protocol::control::Attempted;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -28,6 +29,9 @@ pub struct BootRecord {
     pub attempts: u64,
     /// There unless the phase is [`Phase::Committed`].
     pub attempt: Option<Attempt>,
+    /// An attempt whose line is not in the log yet, because the disk was full.
+    #[serde(default)]
+    pub unlogged: Option<Attempted>,
     /// What a newer version has put down, for itself: the launcher, which no package changes, hands it on.
     #[serde(flatten)]
     pub more: Map<String, Value>,
@@ -149,6 +153,7 @@ impl BootRecord {
             previous: None,
             attempts: 0,
             attempt: None,
+            unlogged: None,
             more: Map::new(),
         }
     }

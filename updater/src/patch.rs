@@ -150,7 +150,11 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of the file system.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_dir() => fs::remove_file(path),
+        _ => fs::remove_dir_all(path),
+    };
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(durable::name_error("remove", path, error)),
         _ => durable::sync_folder_of(path),
     }

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 
 use config::{InstallRoot, Settings};
 use durable::Access;
@@ -51,12 +51,12 @@ pub fn take_in(root: &InstallRoot, settings: &Settings, file_name: &str) -> Resu
     taken
 }
 
-fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &PathBuf) -> Result<PendingUpdate, NotTaken> {
+fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &Path) -> Result<PendingUpdate, NotTaken> {
     let record = BootRecord::read(&root.boot_record()).map_err(Failure::configuration)?;
     if record.phase != Phase::Committed {
         return Err(NotTaken::Busy);
     }
-    let file = File::open(received).map_err(|error| durable::name_error("read", received, error))?;
+    let file = open_plain(received).map_err(|error| durable::name_error("read", received, error))?;
     let bytes = file.metadata().map_err(|error| durable::name_error("read", received, error))?.len();
     let situation = situation(root, settings, &record)?;
     let package = verify(file, &trust(root, settings)?, &limits(settings), Some(&situation))?;
@@ -78,6 +78,23 @@ fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &PathBuf) 
         let _ = durable::remove(&root.pending_update().join(before.package));
     }
     Ok(meta)
+}
+
+/// The folder is the agent's: what lies there may be a pipe that nobody writes to, or a link to somewhere else.
+fn open_plain(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no plain file")),
+    }
 }
 
 fn describe(package: &VerifiedPackage, bytes: u64, changes: Changes) -> PendingUpdate {

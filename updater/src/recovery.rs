@@ -126,7 +126,9 @@ mod tests {
                                     ended = true;
                                     break;
                                 }
-                                Action::FinishCommit | Action::FinishFallback => record.after(Step::Finish).unwrap(),
+                                Action::FinishCommit | Action::FinishFallback => {
+                                    record.after(Step::Finish { unlogged: None }).unwrap()
+                                }
                             };
                         }
                         assert!(ended, "{phase:?} {cause:?}");

@@ -46,6 +46,11 @@ pub fn settle(root: &InstallRoot, cause: &Cause) -> Result<(), Failure> {
         };
     }
     mirror_version(root, &record);
+    if let Some(line) = record.unlogged.clone().filter(|_| record.attempt.is_none())
+        && log(root, line)?.is_none()
+    {
+        write(root, &record, Step::Logged)?;
+    }
     Ok(())
 }
 
@@ -90,14 +95,15 @@ pub fn write(root: &InstallRoot, record: &BootRecord, step: Step) -> Result<Boot
 
 /// Everything here may be done again after a kill; only then the phase moves on.
 fn finish_commit(root: &InstallRoot, record: &BootRecord) -> Result<BootRecord, Failure> {
-    let Some(attempt) = &record.attempt else { return write(root, record, Step::Finish) };
+    let Some(attempt) = &record.attempt else { return write(root, record, Step::Finish { unlogged: None }) };
     shown(write_version(root, &attempt.to_version.to_string()))?;
-    shown(update_log::add(root, &log_line(attempt, None)))?;
+    let unlogged = log(root, log_line(attempt, None))?;
     shown(pending::clear(root))?;
     progress::note_once(root, "done", 100, &format!("version {} runs", attempt.to_version));
-    let next = record.after(Step::Finish).map_err(Failure::failed)?;
+    let finish = Step::Finish { unlogged };
+    let next = record.after(finish.clone()).map_err(Failure::failed)?;
     clean(root, &next, &superseded_databases(root, record, attempt));
-    write(root, record, Step::Finish)
+    write(root, record, finish)
 }
 
 /// Takes back what the attempt did to the database and says what has become of it.
@@ -105,17 +111,18 @@ fn finish_commit(root: &InstallRoot, record: &BootRecord) -> Result<BootRecord, 
 /// # Errors
 /// With exit code 75 while PostgreSQL cannot be asked, or says no.
 pub fn finish_fallback(root: &InstallRoot, record: &BootRecord) -> Result<BootRecord, Failure> {
-    let Some(attempt) = &record.attempt else { return write(root, record, Step::Finish) };
+    let Some(attempt) = &record.attempt else { return write(root, record, Step::Finish { unlogged: None }) };
     if attempt.in_place {
         take_back(root, record, attempt)?;
     }
     let error = attempt.error.clone().unwrap_or_default();
-    shown(update_log::add(root, &log_line(attempt, Some(error.clone()))))?;
+    let unlogged = log(root, log_line(attempt, Some(error.clone())))?;
     shown(pending::set_state(root, &attempt.manifest_sha256, PendingState::Failed, Some(error.clone())))?;
     progress::note_once(root, "failed", 0, &format!("{error}; version {} runs as before", attempt.from_version));
-    let next = record.after(Step::Finish).map_err(Failure::failed)?;
+    let finish = Step::Finish { unlogged };
+    let next = record.after(finish.clone()).map_err(Failure::failed)?;
     clean(root, &next, &copied_database(root, attempt));
-    write(root, record, Step::Finish)
+    write(root, record, finish)
 }
 
 /// PostgreSQL: asks whether the attempt's migration is there, and takes it back in one transaction if it is. Whatever it
@@ -155,6 +162,18 @@ fn log_line(attempt: &Attempt, error: Option<String>) -> Attempted {
     }
 }
 
+/// The line, if the disk has no room for it now: then the boot record keeps it.
+fn log(root: &InstallRoot, line: Attempted) -> Result<Option<Attempted>, Failure> {
+    match update_log::add(root, &line) {
+        Err(error) if is_full(&error) => Ok(Some(line)),
+        outcome => shown(outcome).map(|()| None),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn write_version(root: &InstallRoot, version: &str) -> io::Result<()> {
     durable::replace(&root.version_file(), format!("{version}\n").as_bytes(), Access::Shared)
 }
@@ -174,7 +193,7 @@ fn mirror_version(root: &InstallRoot, record: &BootRecord) {
 /// After any other error it is tried again.
 fn shown(written: io::Result<()>) -> Result<(), Failure> {
     match written {
-        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+        Err(error) if is_full(&error) => {
             eprintln!("the outcome of the update cannot be shown everywhere: {error}");
             Ok(())
         }

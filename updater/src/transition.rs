@@ -1,5 +1,6 @@
 //! Every legal change of the boot record, in one `match`; all else is refused.
 
+use protocol::control::Attempted;
 use semver::Version;
 
 use crate::boot_record::{Attempt, BootRecord, Database, Phase, Previous, Trial};
@@ -19,8 +20,10 @@ pub enum Step {
     Pass,
     /// The attempt is given up.
     Fail { error: String },
-    /// Everything that shows the outcome is written.
-    Finish,
+    /// Everything that shows the outcome is written, but for this line of the log where the disk is full.
+    Finish { unlogged: Option<Attempted> },
+    /// That line is written now.
+    Logged,
 }
 
 /// A step that the phase does not allow.
@@ -79,8 +82,14 @@ impl BootRecord {
                 let plain = error.chars().map(|character| if character.is_control() { ' ' } else { character });
                 attempt.error = Some(plain.take(LONGEST_ERROR).collect());
             }
-            (Phase::Committing, Step::Finish, Some(_)) => next.commit(),
-            (Phase::FallingBack, Step::Finish, Some(_)) => (next.phase, next.attempt) = (Phase::Committed, None),
+            (Phase::Committing, Step::Finish { unlogged }, Some(_)) => {
+                next.commit();
+                next.unlogged = unlogged;
+            }
+            (Phase::FallingBack, Step::Finish { unlogged }, Some(_)) => {
+                (next.phase, next.attempt, next.unlogged) = (Phase::Committed, None, unlogged);
+            }
+            (Phase::Committed, Step::Logged, _) => next.unlogged = None,
             _ => return Err(not_now),
         }
         Ok(next)
@@ -115,7 +124,7 @@ mod tests {
             Step::Start { boot: Some("b".into()) },
             Step::Pass,
             Step::Fail { error: "x".repeat(1000) },
-            Step::Finish,
+            Step::Finish { unlogged: None },
         ]
     }
 
@@ -130,7 +139,7 @@ mod tests {
                 assert_eq!(next.attempt.is_none(), next.phase == Phase::Committed, "{step:?}");
                 assert!(["1.0.0-aaaaaaaa", "1.1.0-bbbbbbbb"].contains(&next.running()));
                 // Only a trial that has passed changes what is committed.
-                let committed = record.phase == Phase::Committing && step == Step::Finish;
+                let committed = record.phase == Phase::Committing && matches!(step, Step::Finish { .. });
                 assert_eq!(next.current != record.current || next.floor != record.floor, committed, "{step:?}");
                 if !seen.contains(&next)
                     && next.attempts < 2

@@ -13,10 +13,12 @@ use protocol::control::Attempted;
 /// Those of the file system.
 pub fn add(root: &InstallRoot, attempted: &Attempted) -> io::Result<()> {
     let file = root.update_log();
-    let text = match fs::read_to_string(&file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+    let bytes = match fs::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         read => read.map_err(|error| durable::name_error("read", &file, error))?,
     };
+    // A damaged line is kept as far as it can be read, and keeps no other from being added.
+    let text = String::from_utf8_lossy(&bytes);
     if lines(&text).any(|line| line.id == attempted.id) {
         return Ok(());
     }
@@ -27,8 +29,8 @@ pub fn add(root: &InstallRoot, attempted: &Attempted) -> io::Result<()> {
 
 /// The newest attempts, newest first.
 pub fn newest(root: &InstallRoot, at_most: usize) -> Vec<Attempted> {
-    let text = fs::read_to_string(root.update_log()).unwrap_or_default();
-    let mut attempts: Vec<Attempted> = lines(&text).collect();
+    let bytes = fs::read(root.update_log()).unwrap_or_default();
+    let mut attempts: Vec<Attempted> = lines(&String::from_utf8_lossy(&bytes)).collect();
     attempts.reverse();
     attempts.truncate(at_most);
     attempts

@@ -6,6 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 
 /// A running child. Dropped, it is killed with all its descendants.
@@ -74,4 +75,33 @@ impl Process {
             None => self.child.wait().await.ok(),
         }
     }
+}
+
+/// What a child says on its standard output, line by line. One that says more than a line can hold is not listened to any
+/// more.
+pub struct ControlLines(BufReader<ChildStdout>);
+
+/// A status with long notes and lists is the longest.
+const LONGEST_CONTROL_LINE: u64 = 4 << 20;
+
+impl ControlLines {
+    pub fn new(output: ChildStdout) -> Self {
+        Self(BufReader::new(output))
+    }
+
+    /// `None` at its end.
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
+        let line = bounded_line(&mut self.0, LONGEST_CONTROL_LINE).await?;
+        (line.len() as u64 != LONGEST_CONTROL_LINE).then_some(line)
+    }
+}
+
+/// A line without its end, or so much of it as `at_most` allows; `None` at the end.
+pub async fn bounded_line(reader: &mut (impl AsyncBufRead + Unpin), at_most: u64) -> Option<Vec<u8>> {
+    let mut line = Vec::new();
+    let count = reader.take(at_most).read_until(b'\n', &mut line).await.ok()?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    (count > 0).then_some(line)
 }

@@ -20,12 +20,12 @@ use tokio::fs::File;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 use tokio::sync::Semaphore;
 use updater::boot_record::{BootRecord, Phase};
-use updater::package::{Code, Limits, Refusal, VerifiedPackage, parse_version, verify};
+use updater::package::{Code, Refusal, VerifiedPackage, parse_version, verify};
 use updater::pending::{self, NotTaken};
 use updater::situation::{limits, situation, trust};
 
 use crate::Agent;
-use crate::routes::AgentState;
+use crate::routes::{AgentState, drop_rest};
 use crate::session::Session;
 
 /// Deliveries at once; each may fill the disk by a package.
@@ -35,8 +35,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_secs(30);
 /// And one that is slower than this, after a minute, holds the place for nothing.
 const BYTES_PER_SECOND: u64 = 1024;
-/// What is still sent after a refusal is read and dropped, so that the refusal arrives.
-const DROP_WITHIN: Duration = Duration::from_secs(120);
+/// Others are waited for, the sender having sent no more than fits into buffers.
+const PLACE_WITHIN: Duration = Duration::from_secs(120);
 /// How often the room on the disk is looked at.
 const LOOK_AT_ROOM_EVERY: u64 = 8 << 20;
 
@@ -108,8 +108,8 @@ async fn receive(agent: &Arc<Agent>, headers: &HeaderMap, body: &mut Body) -> Re
         return Err(too_large(at_most));
     }
     require_room(agent, length.unwrap_or(0))?;
-    let place = agent.deliveries.places.clone().try_acquire_owned();
-    let _place = place.map_err(|_| Refused::Later("other deliveries are under way".to_owned()))?;
+    let place = tokio::time::timeout(PLACE_WITHIN, agent.deliveries.places.clone().acquire_owned()).await;
+    let Ok(Ok(_place)) = place else { return Err(Refused::Later("other deliveries are under way".to_owned())) };
     let part = Part::new(&agent.root);
     write_to(&part.0, agent, body, at_most).await?;
     let (path, verified, expected) = (part.0.clone(), agent.clone(), announced);
@@ -293,20 +293,6 @@ fn refusal(code: Code, detail: impl Into<String>) -> Refused {
 
 fn too_large(at_most: u64) -> Refused {
     refusal(Code::TooLarge, format!("the package has more than {at_most} bytes (UPDATE_MAX_BYTES)"))
-}
-
-/// Reads on beside the answer, within limits.
-fn drop_rest(mut body: Body) {
-    const AT_MOST: u64 = 2 * Limits::DEFAULT.package_bytes;
-    tokio::spawn(tokio::time::timeout(DROP_WITHIN, async move {
-        let mut dropped = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            dropped += frame.data_ref().map_or(0, |data| data.len() as u64);
-            if dropped > AT_MOST {
-                return;
-            }
-        }
-    }));
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refused> + Send + 'static) -> Result<T, Refused> {

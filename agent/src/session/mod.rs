@@ -33,7 +33,7 @@ use protocol::signing::PublicKey;
 
 use crate::Agent;
 use crate::account::Account;
-use crate::routes::{AgentState, refusal, small_body};
+use crate::routes::{AgentState, drop_rest, refusal, small_body};
 use crate::server::connections::Connection;
 use attempts::{Attempts, TooMany};
 use nonces::{NonceState, Nonces};
@@ -235,6 +235,8 @@ pub async fn require_token(
     let Some(session) = token.and_then(|token| agent.sessions.tokens.find(token)) else {
         let mut response = refusal(StatusCode::UNAUTHORIZED, refused::INVALID_TOKEN);
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        // Somebody whose token has run out may be sending a package; the answer has to reach him.
+        drop_rest(request.into_body());
         return response;
     };
     connection.prove();

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use protocol::Timestamp;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
-use super::{Bearings, EPOCHS, LAST_SEQ, Migrated, Migration, POSITIONS, READINGS, new_ones};
+use super::{Bearings, EPOCHS, KEPT_TABLES, LAST_SEQ, Migrated, Migration, POSITIONS, READINGS, new_ones};
 use crate::error::StoreError;
 use crate::migrations::{Applied, schema_of};
 use crate::sqlite_store;
 
 /// Readers hold the write-ahead log only for a statement; writers have been told to hold still.
 const BUSY: Duration = Duration::from_secs(20);
+const LONGEST_VALUE_BYTES: i32 = 32 << 20;
 /// What SQLite lays beside a database. A stale one beside a new file of the same name would be taken for its own.
 const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
 
@@ -59,6 +61,8 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
 pub fn migrate(path: &Path, migrations: &[Migration], attempt: &str) -> Result<Migrated, StoreError> {
     let mut connection = open(path)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // One value of a gigabyte must not take the plant PC's memory.
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST_VALUE_BYTES)?;
     // Not the library's guard: the authorizer wants the connection itself. An early return closes it, which rolls back.
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let mut applied = sqlite_store::applied(&connection)?;
@@ -100,6 +104,17 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
         | AuthAction::Detach { .. }
         | AuthAction::CreateVtable { .. }
         | AuthAction::DropVtable { .. } => Authorization::Deny,
+        // What a reading is, and in which order it came, is not a migration's to change.
+        AuthAction::Insert { table_name }
+        | AuthAction::Delete { table_name }
+        | AuthAction::Update { table_name, .. }
+        | AuthAction::DropTable { table_name }
+        | AuthAction::CreateTrigger { table_name, .. }
+        | AuthAction::CreateTempTrigger { table_name, .. }
+            if KEPT_TABLES.iter().any(|kept| table_name.eq_ignore_ascii_case(kept)) =>
+        {
+            Authorization::Deny
+        }
         // `ALTER TABLE … ADD COLUMN … CHECK` looks into the table by one of these.
         AuthAction::Pragma { pragma_name, .. } => match pragma_name {
             "quick_check" | "integrity_check" | "foreign_key_check" | "table_info" => Authorization::Allow,

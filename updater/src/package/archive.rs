@@ -34,13 +34,13 @@ const ENCRYPTED: u16 = 1;
 const SIZES_BEHIND: u16 = 1 << 3;
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
-/// "Made by" of systems that keep a mode.
-const UNIX: u8 = 3;
+const DOS_FOLDER: u8 = 0x10;
 const FILE_TYPE: u32 = 0o170_000;
 const PLAIN_FILE: u32 = 0o100_000;
 /// Ids of extra fields.
 const ZIP64: u16 = 1;
 const UNICODE_PATH: u16 = 0x7075;
+const AES: u16 = 0x9901;
 
 /// The entries as the file itself lays them out.
 struct Directory {
@@ -236,12 +236,13 @@ fn has_end_before(file: &mut File, bytes: u64) -> Result<bool, Refusal> {
 struct Record {
     raw_name: Vec<u8>,
     name: String,
-    made_by_unix: bool,
+    crc: u64,
     flags: u16,
     method: u16,
     packed: u64,
     bytes: u64,
     mode: u32,
+    dos_attributes: u8,
     two_names: bool,
     start: u64,
 }
@@ -255,12 +256,13 @@ impl Record {
         let raw_name = variable[..name].to_vec();
         let record = Self {
             name: String::from_utf8_lossy(&raw_name).into_owned(),
-            made_by_unix: fixed[5] == UNIX,
+            crc: long(fixed, 16),
             flags: short(fixed, 8),
             method: short(fixed, 10),
             packed: long(fixed, 20),
             bytes: long(fixed, 24),
             mode: u32::from(short(fixed, 40)),
+            dos_attributes: fixed[38],
             two_names: has_other_name(&variable[name..name + extra]),
             start: long(fixed, 42),
             raw_name,
@@ -300,8 +302,9 @@ impl Record {
         if self.two_names {
             return self.refuse(Code::BadName, "has two names");
         }
-        // Unix keeps the type of a file in its mode; other systems say by the name what is a folder.
-        if self.made_by_unix && ![0, PLAIN_FILE].contains(&(self.mode & FILE_TYPE)) {
+        // Whatever system it was made on: somebody else's reader may go by either.
+        let is_plain = [0, PLAIN_FILE].contains(&(self.mode & FILE_TYPE));
+        if !is_plain || self.dos_attributes & DOS_FOLDER != 0 {
             return self.refuse(Code::SpecialFile, "is no plain file");
         }
         names::check(&self.name)
@@ -348,16 +351,31 @@ fn check_places(file: &mut File, records: &[Record], directory_start: u64) -> Re
             Some(gap) if !descriptors.contains(&gap) => {
                 return Err(Refusal::new(Code::ForeignBytes, format!("something stands behind the entry {name:?}")));
             }
-            Some(_) => {}
+            Some(gap) => check_descriptor(file, record, data_end, gap)?,
         }
     }
     Ok(())
 }
 
-/// Whether an extra field gives another name, or sizes of 64 bits, which no package needs.
+/// The sizes behind the data have to be those of the directory.
+fn check_descriptor(file: &mut File, record: &Record, at: u64, bytes: u64) -> Result<(), Refusal> {
+    let mut descriptor = vec![0; usize::try_from(bytes).unwrap_or_default()];
+    file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut descriptor)).map_err(unreadable)?;
+    let fields = if bytes == 16 { descriptor.strip_prefix(b"PK\x07\x08") } else { Some(descriptor.as_slice()) };
+    let agree = fields.is_some_and(|fields| {
+        fields.is_empty()
+            || [long(fields, 0), long(fields, 4), long(fields, 8)] == [record.crc, record.packed, record.bytes]
+    });
+    match agree {
+        true => Ok(()),
+        false => record.refuse(Code::HeadersDisagree, "has other sizes behind its data"),
+    }
+}
+
+/// Whether an extra field gives another name, sizes of 64 bits or another compression, which no package needs.
 fn has_other_name(mut extra: &[u8]) -> bool {
     while let Some((header, rest)) = extra.split_at_checked(4) {
-        if [UNICODE_PATH, ZIP64].contains(&short(header, 0)) {
+        if [UNICODE_PATH, ZIP64, AES].contains(&short(header, 0)) {
             return true;
         }
         extra = rest.get(usize::from(short(header, 2))..).unwrap_or_default();

@@ -119,6 +119,12 @@ impl Manifest {
             let detail = format!("the package is of format {format}; this version knows up to {FORMAT}");
             return Err(Refusal::new(Code::NewerFormat, detail));
         }
+        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| bad(&error))?;
+        let lists = ["files", "migrations"].iter().filter_map(|list| value[list].as_array()).flatten();
+        if !value["kind"].is_string() || lists.into_iter().any(|item| !item.is_object()) {
+            return Err(bad(&"a text or an object is expected where there is something else"));
+        }
+        drop(value);
         let manifest: Self = serde_json::from_slice(bytes).map_err(|error| bad(&error))?;
         manifest.check()?;
         Ok(manifest)

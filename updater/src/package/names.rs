@@ -23,6 +23,9 @@ const DEVICES: [&str; 7] = ["con", "prn", "aux", "nul", "conin$", "conout$", "cl
 /// Folders in folders; each is looked at for each name.
 const MOST_PARTS: usize = 16;
 
+/// As many as there may be files; each is kept in memory before anybody is trusted.
+const MOST_FOLDERS: usize = 20_000;
+
 /// Relative, `/` only, and what no supported platform reads as something else.
 ///
 /// # Errors
@@ -109,6 +112,12 @@ pub fn check_distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<()
             let folder = &name[..at];
             if !spellings.insert(folder) {
                 continue;
+            }
+            if spellings.len() > MOST_FOLDERS {
+                return Err(Refusal::new(
+                    Code::TooManyEntries,
+                    format!("the names have more than {MOST_FOLDERS} folders"),
+                ));
             }
             if let Some(other) = folders.insert(fold(folder), folder) {
                 return collide(other, folder);

@@ -298,7 +298,9 @@ fn check_contents(archive: &mut Archive, manifest: &Manifest, limits: &Limits) -
         }
         if let Some(migration) = migration {
             let text = String::from_utf8(text)
-                .map_err(|_| Refusal::new(Code::BadMigration, format!("migration {migration} is no UTF-8 text")))?;
+                .ok()
+                .filter(|text| !text.contains('\0'))
+                .ok_or_else(|| Refusal::new(Code::BadMigration, format!("migration {migration} is no UTF-8 text")))?;
             texts.insert(migration.to_owned(), text);
         }
     }

@@ -218,6 +218,46 @@ fn the_plants_own_files() {
 }
 
 #[test]
+fn so_many_folders_that_remembering_them_fills_the_memory() {
+    let folders = "/a".repeat(13);
+    refused(Code::TooManyEntries, |draft| {
+        for number in 0..1_600 {
+            draft.archive.entries.push(Entry::new(&format!("files/{number}{folders}"), b""));
+        }
+    });
+    refused(Code::BadName, |draft| draft.archive.entries.push(Entry::new(&"a/".repeat(100), b"")));
+}
+
+#[test]
+fn sizes_behind_the_data_that_lie() {
+    let describe = |crc: u32, packed: u32| {
+        let mut bytes = b"PK\x07\x08".to_vec();
+        [crc, packed, 5].iter().for_each(|field| bytes.extend_from_slice(&field.to_le_bytes()));
+        bytes
+    };
+    let spoil = |draft: &mut Draft, descriptor: Vec<u8>| {
+        let entry = draft.entry("files/assets/a.txt");
+        (entry.flags, entry.behind) = (1 << 3, descriptor);
+    };
+    refused(Code::HeadersDisagree, |draft| spoil(draft, describe(1, 5)));
+    refused(Code::HeadersDisagree, |draft| spoil(draft, vec![0; 16]));
+    refused(Code::ForeignBytes, |draft| spoil(draft, vec![0; 20]));
+    let mut honest = Draft::new();
+    spoil(&mut honest, describe(crc32fast::hash(b"hello"), 5));
+    assert!(honest.judge().is_ok(), "{:?}", honest.judge().err());
+}
+
+#[test]
+fn a_special_file_made_on_another_system() {
+    for made_by in [0, 3, 19] {
+        refused(Code::SpecialFile, |draft| {
+            let entry = draft.add_file("assets/link", b"/etc/passwd");
+            (entry.mode, entry.made_by) = (0o120_777, made_by);
+        });
+    }
+}
+
+#[test]
 fn an_encrypted_entry() {
     refused(Code::Encrypted, |draft| draft.entry("files/assets/a.txt").flags = 1);
 }
@@ -288,6 +328,15 @@ fn a_manifest_that_two_readers_read_differently() {
         ("something behind it", format!("{text}{{}}")),
         ("no object", format!("[{text}]")),
         ("a number as a text", text.replacen("\"size\":5", "\"size\":\"5\"", 1)),
+        (
+            "an array for an object",
+            text.replacen("{\"executable\":false", "[{\"executable\":false", 1).replacen(
+                "}],\"format\"",
+                "}]],\"format\"",
+                1,
+            ),
+        ),
+        ("an object for a word", text.replacen("\"program\"", "{\"program\":null}", 1)),
         ("a missing key", text.replacen("\"notes\":\"new\",", "", 1)),
     ] {
         assert_ne!(manifest, text, "{what}");

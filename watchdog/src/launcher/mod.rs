@@ -38,6 +38,7 @@ const SETTLE_FIRST_WITHIN: Duration = Duration::from_secs(8);
 const SETTLE_WITHIN: Duration = Duration::from_secs(2 * 3600);
 /// How soon what could not be settled is tried again.
 const SETTLE_AGAIN: Duration = Duration::from_secs(5);
+const LONGEST_ERROR: usize = 300;
 /// Between two runs that were over at once, whatever the reason.
 const BREATH: Duration = Duration::from_secs(1);
 
@@ -110,6 +111,8 @@ impl Launcher {
                 End::Next if started.elapsed() < BREATH => tokio::time::sleep(BREATH).await,
                 End::Next => {}
                 End::FallBack(error) => {
+                    // What a sick version says is shown, and handed on, only within bounds.
+                    let error: String = error.chars().filter(|it| !it.is_control()).take(LONGEST_ERROR).collect();
                     tracing::error!(error, "the new version is taken back");
                     why = Why::TrialFailed(error);
                 }

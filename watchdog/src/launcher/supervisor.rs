@@ -4,11 +4,11 @@ use std::time::Duration;
 use config::InstallRoot;
 use protocol::Failure;
 use protocol::control::{FromChild, Pulse, Role};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 
-use crate::process::{Log, Output, Process};
+use super::strays::VERSION_DIRECTORY;
+use crate::process::{ControlLines, Log, Output, Process};
 use crate::supervise::HAS_COLLECTED;
 
 /// A running `watchdog supervise`.
@@ -27,7 +27,11 @@ pub enum Event {
 impl Supervisor {
     pub fn start(root: &InstallRoot, program: &Path, has_collected: bool) -> Result<Self, Failure> {
         let folder = root.path().to_string_lossy().into_owned();
-        let environment = if has_collected { vec![(HAS_COLLECTED, "1")] } else { Vec::new() };
+        let directory = program.parent().unwrap_or(root.path()).to_string_lossy().into_owned();
+        let mut environment = vec![(VERSION_DIRECTORY, directory.as_str())];
+        if has_collected {
+            environment.push((HAS_COLLECTED, "1"));
+        }
         let arguments = ["supervise", "--root", &folder];
         let started = Process::start(program, &arguments, root.path(), &environment, Log::Inherited);
         let (process, Output { lines, .. }) =
@@ -52,9 +56,9 @@ impl Supervisor {
 
 /// Shows addresses to people, and hands on the pulse.
 async fn listen(lines: ChildStdout, pulses: mpsc::Sender<Pulse>) {
-    let mut lines = BufReader::new(lines).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        match serde_json::from_str(&line) {
+    let mut lines = ControlLines::new(lines);
+    while let Some(line) = lines.next().await {
+        match serde_json::from_slice(&line) {
             Ok(FromChild::Listening { role: Role::Service, url }) => println!("{url}"),
             Ok(FromChild::Listening { role: Role::Health, url }) => println!("monitoring {url}"),
             Ok(FromChild::Pulse(pulse)) => {

@@ -7,7 +7,7 @@ use config::{Credentials, InstallRoot};
 use daemon::Control;
 use protocol::Exit;
 use protocol::control::{ChildState, FromChild, Role, ToChild};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, watch};
 
@@ -17,7 +17,7 @@ use super::ports::Ports;
 use crate::backoff::{Backoff, Pause};
 use crate::child_log::ChildLog;
 use crate::executable;
-use crate::process::{Log, Output, Process};
+use crate::process::{ControlLines, Log, Output, Process, bounded_line};
 
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -25,6 +25,7 @@ const PROBE_WITHIN: Duration = Duration::from_secs(2);
 const PROBES_MISSED: u32 = 3;
 /// A child that has not said by then where its health is asked for is taken for hung.
 const HEALTH_WITHIN: Duration = Duration::from_secs(20);
+const LONGEST_LOG_LINE: u64 = 64 << 10;
 const TELL_STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// What is asked of the children.
@@ -244,9 +245,9 @@ struct Mouth {
 
 impl Mouth {
     async fn listen(self, lines: ChildStdout, desk: Arc<Desk>) {
-        let mut lines = BufReader::new(lines).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            match serde_json::from_str(&line) {
+        let mut lines = ControlLines::new(lines);
+        while let Some(line) = lines.next().await {
+            match serde_json::from_slice(&line) {
                 Ok(line) => self.hear(line, &desk),
                 Err(_) => tracing::warn!(child = self.name, "said something that is not understood"),
             }
@@ -281,9 +282,10 @@ impl Mouth {
 /// What the child logs, line by line.
 async fn keep_log(name: &'static str, log: Option<ChildStderr>, folder: std::path::PathBuf) {
     let Some(log) = log else { return };
-    let mut lines = BufReader::new(log).split(b'\n');
+    let mut log = BufReader::new(log);
     let mut file = ChildLog::open(&folder, name);
-    while let Ok(Some(line)) = lines.next_segment().await {
+    // A longer line is kept as several.
+    while let Some(line) = bounded_line(&mut log, LONGEST_LOG_LINE).await {
         // A full disk must not block the child: its lines are then lost, and said so here.
         if let Err(error) = file
             .as_mut()

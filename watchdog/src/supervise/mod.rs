@@ -94,7 +94,10 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
         let _ = child.await;
     }
     let _ = applying.await;
-    durable::remove(&root.run_file())?;
+    // Not that of the next one, which may be up already.
+    if std::fs::read(root.run_file()).is_ok_and(|there| there == run_file) {
+        durable::remove(&root.run_file())?;
+    }
     tracing::info!("stopped");
     Ok(())
 }
