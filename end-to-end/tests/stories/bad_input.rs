@@ -194,7 +194,6 @@ fn a_disk_without_room() {
         &mut daemon(&world, "agent"),
         program("watchdog").args(["init", "--root"]).arg(small.join("other")),
         program("keygen").arg("--out").arg(small.join("keys")),
-        &mut daemon_verb(&world, "supervise"),
     ] {
         assert_one_line(&run(command), 74, &["free some space"]);
     }
