@@ -167,9 +167,20 @@ fn on_postgresql_a_migration_goes_up_and_back_in_one_transaction_each() {
         ("half_a_way_back", "CREATE TABLE a (x int); CREATE INDEX i ON tags (unit)", "DROP TABLE a"),
         ("broken_way_back", "CREATE TABLE a (x int)", "DROP TABLE b"),
         ("syntax", "CREATE TABEL a", ""),
+        ("a command on the server", "COPY tags TO PROGRAM 'cat > /dev/null'", ""),
+        ("a file of the server", "COPY tags TO '/tmp/plantlink_tags'", ""),
+        ("another role", "SET LOCAL ROLE plant; CREATE TABLE a (x int)", "DROP TABLE a"),
+        ("another session", "SET SESSION AUTHORIZATION DEFAULT", ""),
+        ("a superuser", "CREATE ROLE evil SUPERUSER", "DROP ROLE evil"),
     ] {
         let refused = migrate::rehearse(&url, &[migration("0002_bad.sql", up, down)]);
         assert!(matches!(refused, Err(StoreError::Refused(_))), "{what}: {refused:?}");
     }
     assert_eq!(last_seq(&url, root, None), 100);
+    // The tests' user is a superuser; what a migration makes belongs to it all the same.
+    migrate::up(&url, &add_alarms(), "attempt-2").unwrap();
+    let database = url.rsplit('/').next().unwrap();
+    let owner = "SELECT tableowner = current_user FROM pg_tables WHERE tablename = 'alarms'";
+    assert_eq!(server.sql(database, owner), "t");
+    assert_eq!(server.sql(database, "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'plantlink%'"), "0");
 }

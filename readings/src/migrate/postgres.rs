@@ -138,17 +138,43 @@ fn commit(mut transaction: Transaction<'_>) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
+/// Runs one text. Nothing in it may be done as a superuser: `COPY … TO PROGRAM` would run commands on the server.
 fn run(transaction: &mut Transaction<'_>, name: &str, text: &str) -> Result<(), StoreError> {
-    transaction.execute("SELECT set_config('plantlink.migration', $1, true)", &[&text])?;
     // An empty text is no mistake: a migration that only inserts may have nothing to take back.
     if text.trim().is_empty() {
         return Ok(());
     }
-    transaction.batch_execute(RUN).map_err(|error| match StoreError::from(error) {
+    transaction.execute("SELECT set_config('plantlink.migration', $1, true)", &[&text])?;
+    let is_superuser: bool =
+        transaction.query_one("SELECT rolsuper FROM pg_roles WHERE rolname = current_user", &[])?.get(0);
+    let outcome = if is_superuser { run_lowered(transaction) } else { transaction.batch_execute(RUN) };
+    outcome.map_err(|error| match StoreError::from(error) {
         StoreError::Unreachable(text) => StoreError::Unreachable(text),
         StoreError::Disk(text) => StoreError::Disk(text),
         other => StoreError::Refused(format!("migration {name}: {other}")),
     })
+}
+
+/// As a role that may do to the plant's tables what their owner may, and nothing that only superusers may: membership gives
+/// rights to what is owned, not the attribute. Inside a function of that role the role cannot be left. All of it lives
+/// and ends in the transaction.
+fn run_lowered(transaction: &mut Transaction<'_>) -> Result<(), postgres::Error> {
+    transaction.batch_execute(
+        "DO $$ DECLARE owner text := current_user; BEGIN
+             EXECUTE 'CREATE ROLE plantlink_migration NOLOGIN NOSUPERUSER';
+             EXECUTE format('GRANT %I TO plantlink_migration', owner);
+         END $$;
+         CREATE FUNCTION pg_temp.plantlink_run() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+             AS $$ BEGIN EXECUTE current_setting('plantlink.migration'); END $$;
+         ALTER FUNCTION pg_temp.plantlink_run() OWNER TO plantlink_migration;
+         SELECT pg_temp.plantlink_run();
+         DROP FUNCTION pg_temp.plantlink_run();
+         DO $$ BEGIN
+             EXECUTE format('REASSIGN OWNED BY plantlink_migration TO %I', current_user);
+             EXECUTE 'DROP OWNED BY plantlink_migration';
+             EXECUTE 'DROP ROLE plantlink_migration';
+         END $$;",
+    )
 }
 
 /// PostgreSQL counts what a transaction has done to each table; a trigger or a rule would do it later.
