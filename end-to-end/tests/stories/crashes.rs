@@ -78,6 +78,49 @@ fn try_points(database: &str, whats: &[&'static str], every: usize) {
     assert!(old > 0 && new > 0 && tried > 10);
 }
 
+/// Killed while applying or falling back, and killed again while that is settled.
+fn try_twice(first_every: usize, second_every: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let headquarters = Headquarters::new(&KEYS, folder.path());
+    let bench = Bench::lay(&folder.path().join("bench"), &headquarters, SQLITE);
+    let [recorded, once, twice] = ["recorded", "once", "twice"].map(|name| folder.path().join(name));
+    let mut tried = 0;
+    for scene in [&SCENES[0], &SCENES[3]] {
+        let firsts = points(&stage(&bench, &recorded, None, scene), scene, "signal=KILL");
+        for first in firsts.iter().step_by(first_every) {
+            let killed = stage(&bench, &once, None, scene);
+            killed.run_with(scene.disturbed, first);
+            let calls = killed.copy(&recorded).record(Run::Start);
+            let seconds = calls.into_iter().flat_map(|(call, count)| (1..=count).map(move |at| (call.clone(), at)));
+            for (call, occurrence) in seconds.skip(tried % second_every).step_by(second_every) {
+                let again = killed.copy(&twice);
+                let second = Injection { call, occurrence, what: "signal=KILL" };
+                again.run_with(Run::Start, &second);
+                let settled = again.settle();
+                assert!(
+                    settled.is_ok(),
+                    "{} killed at {first:?}, then settling at {second:?}: {settled:?}",
+                    scene.name
+                );
+                tried += 1;
+            }
+        }
+    }
+    println!("{tried} pairs of points tried");
+    assert!(tried > 10);
+}
+
+#[test]
+fn killed_twice_at_a_sample_of_system_calls() {
+    try_twice(61, 19);
+}
+
+#[test]
+#[ignore = "takes long; `cargo crash-points` runs it"]
+fn every_point_killed_twice_in_a_row() {
+    try_twice(3, 3);
+}
+
 #[test]
 fn killed_at_a_sample_of_system_calls_on_sqlite() {
     try_points(SQLITE, &["signal=KILL"], SAMPLE);
