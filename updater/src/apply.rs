@@ -62,8 +62,8 @@ fn try_to_apply(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> R
     progress::note(root, "version", 75, &format!("{to} is complete"));
 
     let in_place = dialect == Dialect::Postgres && !migrations.is_empty();
+    progress::note(root, "migrate", 90, migrating(&migrations));
     if in_place {
-        progress::note(root, "migrate", 80, "rehearsing the changes to the database");
         migrate::rehearse(&active.url, &migrations)?;
     }
     // An import writes to the database as well, and does not spool.
@@ -72,7 +72,6 @@ fn try_to_apply(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> R
     lifeline::check()?;
     let record = settle::write(root, record, Step::Migrate { to, in_place })?;
     lifeline::wait_for_spooling()?;
-    progress::note(root, "migrate", 90, migrating(&migrations));
     let database = migrate_database(root, &record, attempt, dialect, &active, &migrations)?;
     lifeline::check()?;
     progress::note(root, "restart", 92, "starting the new version");

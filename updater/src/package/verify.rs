@@ -51,7 +51,7 @@ pub struct Situation {
     pub dialect: Dialect,
 }
 
-/// A package that has passed [`verify`]; nothing else makes one.
+/// A package that has passed [`verify`], now or ([`reopen`]) before it was approved; nothing else makes one.
 pub struct VerifiedPackage {
     archive: Archive,
     manifest: Manifest,
