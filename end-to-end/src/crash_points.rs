@@ -163,21 +163,8 @@ impl Bench {
     /// # Panics
     /// If strace cannot be run.
     pub fn record(&self, what: Run) -> BTreeMap<String, u32> {
-        let log = self.folder.join("strace.log");
-        let mut command = Command::new("strace");
-        command.arg("-o").arg(&log).args(["-e", &format!("trace={CHANGING}")]).arg(program("watchdog").get_program());
-        command.args(self.arguments(what));
-        assert_eq!(started(command), Some(0), "an undisturbed run ends well");
-        let mut calls = BTreeMap::new();
-        for line in fs::read_to_string(&log).expect("strace has written a log").lines() {
-            let Some((call, arguments)) = line.split_once('(') else { continue };
-            let call = call.rsplit(' ').next().unwrap_or(call);
-            let count = calls.entry(call.to_owned()).or_insert(0);
-            *count += 1;
-            // Only counted so that occurrences are right; opening to read changes nothing.
-            let _ = arguments;
-        }
-        calls
+        let arguments = self.arguments(what);
+        record(program("watchdog").get_program().as_ref(), &arguments, &self.folder.join("strace.log"))
     }
 
     /// Runs it with something happening at one system call; its exit code, `None` if it was killed.
@@ -185,12 +172,7 @@ impl Bench {
     /// # Panics
     /// If strace cannot be run.
     pub fn run_with(&self, what: Run, injection: &Injection) -> Option<i32> {
-        let Injection { call, occurrence, what: happens } = injection;
-        let mut command = Command::new("strace");
-        command.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-        command.args(["-e", &format!("inject={call}:{happens}:when={occurrence}")]);
-        command.arg(program("watchdog").get_program()).args(self.arguments(what));
-        started(command)
+        run_with(program("watchdog").get_program().as_ref(), &self.arguments(what), injection)
     }
 
     fn arguments(&self, what: Run) -> Vec<String> {
@@ -263,6 +245,38 @@ impl Bench {
         }
         Ok(at)
     }
+}
+
+/// Which system calls a program makes, and how often each.
+///
+/// # Panics
+/// If strace cannot be run, or the program does not end well.
+pub fn record(executable: &Path, arguments: &[String], log: &Path) -> BTreeMap<String, u32> {
+    let mut command = Command::new("strace");
+    command.arg("-o").arg(log).args(["-e", &format!("trace={CHANGING}")]).arg(executable).args(arguments);
+    assert_eq!(started(command), Some(0), "an undisturbed run ends well");
+    let mut calls = BTreeMap::new();
+    for line in fs::read_to_string(log).expect("strace has written a log").lines() {
+        if let Some((call, _)) = line.split_once('(') {
+            *calls.entry(call.rsplit(' ').next().unwrap_or(call).to_owned()).or_insert(0) += 1;
+        }
+    }
+    calls
+}
+
+/// Runs a program with something happening at one system call; its exit code, `None` if it was killed.
+///
+/// # Panics
+/// If strace cannot be run.
+pub fn run_with(executable: &Path, arguments: &[String], injection: &Injection) -> Option<i32> {
+    let Injection { call, occurrence, what: happens } = injection;
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    command.args(["-e", &format!("inject={call}:{happens}:when={occurrence}")]);
+    started({
+        command.arg(executable).args(arguments);
+        command
+    })
 }
 
 /// With the word on its standard input that the collector spools; the exit code, `None` if it was killed.

@@ -11,6 +11,7 @@ mod process;
 mod reset_pin;
 mod status;
 mod supervise;
+mod upgrade_launcher;
 
 pub use check_config::check_config;
 pub use init::{Init, init};
@@ -18,6 +19,7 @@ pub use launcher::launch;
 pub use reset_pin::reset_pin;
 pub use status::show_status;
 pub use supervise::supervise;
+pub use upgrade_launcher::upgrade_launcher;
 
 /// Of a program of this workspace, as its file is called on this platform.
 fn executable(program: &str) -> String {

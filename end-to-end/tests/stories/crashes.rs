@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
-use end_to_end::crash_points::{At, Bench, Injection, Run};
+use end_to_end::crash_points::{self, At, Bench, Injection, Run};
 use end_to_end::headquarters::Headquarters;
+use end_to_end::plant::Plant;
+use end_to_end::programs::run;
 
 use crate::{KEYS, SERVER, SQLITE};
 
@@ -152,4 +154,38 @@ fn every_point_killed_on_postgres() {
 #[ignore = "takes long; `cargo crash-points` runs it"]
 fn every_point_failed_by_the_disk() {
     try_points(SQLITE, &["error=EIO", "error=ENOSPC"], 1);
+}
+
+#[test]
+fn a_launcher_that_is_upgraded_is_the_old_or_the_new_one_whenever_it_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let headquarters = Headquarters::new(&KEYS, folder.path());
+    let plant = Plant::init(&folder.path().join("plant"), &headquarters, SQLITE, 1, None);
+    let (launcher, new) = (plant.root.join("watchdog"), plant.version_directory().join("watchdog"));
+    let old = std::fs::read(&launcher).unwrap();
+    // Another program to the eye, and the same to the loader.
+    let newer = [old.as_slice(), b"newer"].concat();
+    std::fs::write(&new, &newer).unwrap();
+    let arguments = ["upgrade-launcher", "--root", &plant.root.to_string_lossy()].map(str::to_owned);
+    let calls = crash_points::record(&launcher, &arguments, &folder.path().join("strace.log"));
+    assert_eq!(std::fs::read(&launcher).unwrap(), newer);
+    assert_eq!(std::fs::read(plant.root.join("watchdog.previous")).unwrap(), old);
+    let mut seen = [0, 0];
+    for (call, count) in calls {
+        for occurrence in 1..=count {
+            // Not in place: the program may still be running.
+            std::fs::write(plant.root.join("back"), &old).unwrap();
+            std::fs::set_permissions(plant.root.join("back"), std::fs::metadata(&new).unwrap().permissions()).unwrap();
+            std::fs::rename(plant.root.join("back"), &launcher).unwrap();
+            let point = Injection { call: call.clone(), occurrence, what: "signal=KILL" };
+            crash_points::run_with(&launcher, &arguments, &point);
+            let left = std::fs::read(&launcher).unwrap();
+            assert!(left == old || left == newer, "killed at {point:?}: {} bytes", left.len());
+            seen[usize::from(left == newer)] += 1;
+            run(std::process::Command::new(&launcher).arg("--version")).good();
+        }
+    }
+    assert!(seen[0] > 5, "{seen:?}");
+    run(plant.command("watchdog").args(&arguments)).good();
+    assert_eq!(std::fs::read(&launcher).unwrap(), newer);
 }
