@@ -20,6 +20,7 @@ use config::{InstallRoot, Settings, Sources};
 use daemon::{Control, Health};
 use protocol::Failure;
 use protocol::control::FromChild;
+use updater::boot_record::{BootRecord, Phase};
 use updater::database::ActiveDatabase;
 
 use account::Account;
@@ -42,6 +43,7 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let database = ActiveDatabase::of(root)?;
     let control = Arc::new(Control::start());
     let _only = only_collector(root)?;
+    refuse_beside_update(root, &control)?;
     // Answering from here on: a spool that a long outage has left takes a while to read.
     let account = Arc::new(Account::new(&sources));
     let health = Health::bind(0).await?;
@@ -84,6 +86,16 @@ async fn follow_phase(control: Arc<Control>, storer: store::Waker) {
         if std::mem::replace(&mut frozen, control.frozen_for()) != frozen {
             storer.wake();
         }
+    }
+}
+
+/// Started by hand it is told of no phase, and what it stored in the middle of an update could be lost with it.
+fn refuse_beside_update(root: &InstallRoot, control: &Control) -> Result<(), Failure> {
+    match BootRecord::read(&root.boot_record()) {
+        Ok(record) if !control.is_supervised() && record.phase != Phase::Committed => {
+            Err(Failure::try_later("an update is under way; let `watchdog run` bring it to its end first"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use comfy_table::{Table, presets};
 use config::InstallRoot;
 use durable::Lock;
 use protocol::Failure;
-use protocol::control::PlantStatus;
+use protocol::control::{PendingState, PlantStatus};
 use serde::{Deserialize, Serialize};
 
 /// `state/run.json`: where the running supervisor answers. True only while the launcher holds its lock.
@@ -43,8 +43,15 @@ pub async fn show_status(root: &InstallRoot, as_json: bool) -> Result<(), Failur
 
 fn print(status: &PlantStatus) {
     println!("version {} ({})", status.version, status.phase);
-    if let Some(pending) = &status.pending_version {
-        println!("update {pending} waits for the operator");
+    if let Some(pending) = &status.update.pending {
+        let version = &pending.version;
+        match pending.state {
+            PendingState::Waiting => println!("update {version} waits for the operator"),
+            PendingState::Postponed => println!("update {version} was put off by the operator"),
+            PendingState::Applying => println!("update {version} is being applied: {}", progress(status)),
+            // Told below, with the reason.
+            PendingState::Failed => {}
+        }
     }
     let mut table = Table::new();
     table
@@ -68,6 +75,11 @@ fn print(status: &PlantStatus) {
     for problem in &status.problems {
         println!("{problem}");
     }
+}
+
+fn progress(status: &PlantStatus) -> String {
+    let step = status.update.progress.last();
+    step.map_or_else(|| "beginning".to_owned(), |step| format!("{} % {}", step.pct, step.msg))
 }
 
 fn uptime(seconds: u64) -> String {

@@ -210,7 +210,8 @@ fn verify_part(agent: &Agent, path: &Path, announced: &Announced) -> Result<Stri
     let package = verify(file, &trust, &limits(&agent.settings), Some(&situation)).map_err(Refused::Package)?;
     check_announced(&package, announced)?;
     agent.sessions.saw_signed_time(package.manifest().created);
-    let name = format!("{}.zip", package.manifest_sha256());
+    // The same package may be delivered twice at once.
+    let name = format!("{}-{}.zip", package.manifest_sha256(), uuid::Uuid::new_v4().simple());
     drop(package);
     durable::rename(path, &agent.root.incoming().join(&name)).map_err(|error| Refused::Later(error.to_string()))?;
     Ok(name)
