@@ -9,6 +9,7 @@ mod door;
 mod outages;
 mod plain_client;
 mod proxy;
+mod publishing;
 mod pulling;
 mod supervision;
 mod updating;
