@@ -120,7 +120,7 @@ fn killed_twice_at_a_sample_of_system_calls() {
 #[test]
 #[ignore = "takes long; `cargo crash-points` runs it"]
 fn every_point_killed_twice_in_a_row() {
-    try_twice(3, 3);
+    try_twice(7, 5);
 }
 
 #[test]
