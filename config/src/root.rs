@@ -110,6 +110,21 @@ impl InstallRoot {
         self.0.join("state/update/package.zip")
     }
 
+    /// Whose signatures packages need, once a package of keys has said so.
+    pub fn update_keys(&self) -> PathBuf {
+        self.0.join("state/update_keys.json")
+    }
+
+    /// The set that an update is about to put there.
+    pub fn next_update_keys(&self) -> PathBuf {
+        self.0.join("state/update_keys.next.json")
+    }
+
+    /// The package that waits behind a package of keys.
+    pub fn pending_behind(&self) -> PathBuf {
+        self.0.join("pending_update/behind.json")
+    }
+
     pub fn update_progress(&self) -> PathBuf {
         self.0.join("state/update/progress.jsonl")
     }

@@ -223,6 +223,16 @@ table! {
     unbound: "This update does not say for which version it was made. Apply it only if headquarters has told you that it fits version {}.",
         "В оновленні не вказано, для якої версії його зроблено. Застосовуйте його, лише якщо центральний офіс підтвердив, що воно підходить до версії {}.",
         "Cette mise à jour ne dit pas pour quelle version elle est faite. Ne l’installez que si le siège vous a confirmé qu’elle convient à la version {}.";
+    keys_only: "This update changes no program. It changes whose signatures count for the next updates. Apply it only if headquarters has told you that it would come.",
+        "Це оновлення не змінює програм. Воно змінює, чиї підписи діють для наступних оновлень. Застосовуйте його, лише якщо центральний офіс попередив вас про нього.",
+        "Cette mise à jour ne change aucun programme. Elle change les signatures qui comptent pour les prochaines mises à jour. Ne l’installez que si le siège vous l’a annoncée.";
+    floor_lowered: "Versions from {} on will be taken again, though a higher one has run here.",
+        "Знову прийматимуться версії, починаючи з {}, хоча тут уже працювала вища.",
+        "Les versions à partir de {} seront de nouveau acceptées, bien qu’une plus haute ait fonctionné ici.";
+    keys_required: "Signatures required", "Потрібно підписів", "Signatures exigées";
+    keys_added: "Keys added: {}", "Додано ключів: {}", "Clés ajoutées\u{a0}: {}";
+    keys_kept: "Keys kept: {}", "Залишено ключів: {}", "Clés conservées\u{a0}: {}";
+    keys_removed: "Keys removed: {}", "Вилучено ключів: {}", "Clés supprimées\u{a0}: {}";
     new_version: "New version", "Нова версія", "Nouvelle version";
     running_version: "Running version", "Поточна версія", "Version en cours";
     received: "Received", "Отримано", "Reçue";

@@ -93,6 +93,35 @@ async fn the_update_page_shows_what_the_operator_says_yes_to() {
 }
 
 #[tokio::test]
+async fn a_change_of_keys_says_that_it_is_one() {
+    let mut status = with_package("0.0.0-keys.2", "aa11");
+    let pending = status.update.pending.as_mut().unwrap();
+    pending.keys = Some(protocol::control::KeyChanges {
+        version: 2,
+        required: 2,
+        added: vec!["new-key".into()],
+        kept: vec![],
+        removed: vec!["old-key".into()],
+        floor: Some("1.1.0".into()),
+    });
+    let plant = Plant::with(Some(status), Language::English).await;
+    let page = plant.get("/update", "").await;
+    for shown in [
+        "changes whose signatures count",
+        "Versions from 1.1.0 on will be taken again",
+        "Keys added: 1",
+        "new-key",
+        "Keys removed: 1",
+        "old-key",
+        "Signatures required: 2",
+        "data-ask=\"/api/update/apply\"",
+    ] {
+        assert!(page.contains(shown), "{shown} is missing: {page}");
+    }
+    assert!(!page.contains("Files added"), "{page}");
+}
+
+#[tokio::test]
 async fn whatever_a_package_calls_itself_is_only_text() {
     const HOSTILE: &str = "</p><script>alert(1)</script>\" onfocus=\"alert(2)";
     let mut pending = package(HOSTILE, HOSTILE);

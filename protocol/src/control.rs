@@ -157,6 +157,9 @@ pub struct PendingUpdate {
     pub bound: bool,
     pub changes: Changes,
     pub migrations: Vec<String>,
+    /// It changes no program, but whose signatures count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyChanges>,
     pub state: PendingState,
     /// Why it failed, for people.
     pub error: Option<String>,
@@ -192,6 +195,19 @@ pub struct Changes {
     pub added: Vec<String>,
     pub changed: Vec<String>,
     pub removed: Vec<String>,
+}
+
+/// What a package of keys changes; keys by their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChanges {
+    pub version: u64,
+    /// So many of them have to sign a package from then on.
+    pub required: usize,
+    pub added: Vec<String>,
+    pub kept: Vec<String>,
+    pub removed: Vec<String>,
+    /// Versions from this one on are taken again, where that is less than what ran here.
+    pub floor: Option<String>,
 }
 
 /// One step of an update, as `GET /api/update/progress` tells it.

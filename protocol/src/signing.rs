@@ -167,18 +167,24 @@ impl PublicKey {
     /// # Errors
     /// All of [`KeyError`] that concern public keys.
     pub fn read_all(path: &Path) -> Result<Vec<Self>, KeyError> {
+        Self::parse_all(&read_pem(path)?, &path.display().to_string())
+    }
+
+    /// Every SPKI PEM block of a text, of which errors speak as `path`; at least one.
+    ///
+    /// # Errors
+    /// All of [`KeyError`] that concern public keys, but for the file's own.
+    pub fn parse_all(pem: &str, path: &str) -> Result<Vec<Self>, KeyError> {
         const END: &str = "-----END PUBLIC KEY-----";
-        let pem = read_pem(path)?;
-        let path = path.display().to_string();
-        let not_a_key = |detail: String| KeyError::NotAKey { path: path.clone(), kind: "public", detail };
+        let not_a_key = |detail: String| KeyError::NotAKey { path: path.to_owned(), kind: "public", detail };
         let mut keys = Vec::new();
-        let mut rest = pem.as_str();
+        let mut rest = pem;
         while let Some(start) = rest.find("-----BEGIN PUBLIC KEY-----") {
             let end =
                 rest[start..].find(END).ok_or_else(|| not_a_key("a PEM block without end".into()))? + start + END.len();
             let key =
                 RsaPublicKey::from_public_key_pem(&rest[start..end]).map_err(|error| not_a_key(error.to_string()))?;
-            check_size(&path, key.size() * 8)?;
+            check_size(path, key.size() * 8)?;
             keys.push(Self::new(key));
             rest = &rest[end..];
         }

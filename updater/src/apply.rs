@@ -12,12 +12,12 @@ use protocol::Failure;
 use readings::Place;
 use readings::migrate::{self, Migrated, Migration};
 
-use crate::boot_record::{Attempt, BootRecord, Database, Phase};
+use crate::boot_record::{Attempt, BootRecord, Database, KeyChange, Phase};
 use crate::database::{self, ActiveDatabase};
 use crate::package::{Dialect, VerifiedPackage, verify};
-use crate::situation::{limits, situation, trust};
+use crate::situation::{limits, situation};
 use crate::transition::Step;
-use crate::{backup, lifeline, patch, pending, progress, settle};
+use crate::{backup, lifeline, patch, pending, progress, settle, trusted_keys};
 
 pub use crate::lifeline::SPOOLING;
 
@@ -48,6 +48,13 @@ fn try_to_apply(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> R
     let settings = Settings::read(root)?;
     progress::note(root, "verify", 20, "checking signature and contents of the package");
     let mut package = take_package(root, &settings, record, attempt)?;
+    if let (Some(trust), Some(version)) = (package.new_trust(), package.manifest().keys_version) {
+        trusted_keys::lay_ready(root, trust, version)?;
+        lifeline::check()?;
+        let change = KeyChange { version, floor: package.manifest().min_version.clone() };
+        let record = settle::write(root, record, Step::Trust(change))?;
+        return settle::finish_commit(root, &record).map(drop);
+    }
 
     let active = ActiveDatabase::of(root)?;
     let dialect = active.dialect(root.path())?;
@@ -99,11 +106,10 @@ fn take_package(
     let copied = fs::copy(&from, &to).and_then(|_| File::open(&to)?.sync_all());
     copied.map_err(|error| durable::name_error("copy the package to", &to, error))?;
     durable::sync_folder(folder)?;
-    let mut situation = situation(root, settings, record)?;
+    let (trust, mut situation) = situation(root, settings, record)?;
     situation.waiting = None;
     let file = File::open(&to).map_err(|error| durable::name_error("read", &to, error))?;
-    let package =
-        verify(file, &trust(root, settings)?, &limits(settings), Some(&situation)).map_err(Failure::integrity)?;
+    let package = verify(file, &trust, &limits(settings), Some(&situation)).map_err(Failure::integrity)?;
     match package.manifest_sha256() == attempt.manifest_sha256 {
         true => Ok(package),
         false => Err(Failure::integrity("the package is not the one that was approved")),

@@ -32,6 +32,9 @@ pub struct BootRecord {
     /// An attempt whose line is not in the log yet, because the disk was full.
     #[serde(default)]
     pub unlogged: Option<Attempted>,
+    /// Of the keys in `state/update_keys.json`; 0 before the first rotation, when the configured ones count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub keys_version: u64,
     /// What a newer version has put down, for itself: the launcher, which no package changes, hands it on.
     #[serde(flatten)]
     pub more: Map<String, Value>,
@@ -103,10 +106,25 @@ pub struct Attempt {
     /// PostgreSQL has been, or may have been, migrated.
     pub in_place: bool,
     pub trial: Trial,
+    /// It changes no program, but whose signatures count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyChange>,
     /// Why it is given up, for people.
     pub error: Option<String>,
     #[serde(flatten)]
     pub more: Map<String, Value>,
+}
+
+/// What a package of keys changes once it is committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChange {
+    pub version: u64,
+    /// Never above the floor that was.
+    pub floor: Option<Version>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How often the new version was started.
@@ -154,6 +172,7 @@ impl BootRecord {
             attempts: 0,
             attempt: None,
             unlogged: None,
+            keys_version: 0,
             more: Map::new(),
         }
     }

@@ -19,6 +19,7 @@ pub mod recovery;
 pub mod settle;
 pub mod situation;
 pub mod transition;
+pub mod trusted_keys;
 pub mod trusted_time;
 pub mod update_log;
 pub mod version_directory;

@@ -1,4 +1,5 @@
-//! `pending_update/`: the package that waits for the operator, and `meta.json`, which tells of it.
+//! `pending_update/`: the package that waits for the operator, and `meta.json`, which tells of it. A package of keys comes
+//! before one of programs: that waits behind it, as `behind.json`, and is judged again once the keys are others.
 //!
 //! The agent lays what it has received and verified into `incoming/`; the watchdog judges it again, moves it here and
 //! writes `meta.json`, which alone says that a package waits. A package without it is a left-over.
@@ -6,17 +7,17 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::{InstallRoot, Settings};
 use durable::Access;
-use protocol::control::{Changes, PendingState, PendingUpdate};
+use protocol::control::{Changes, KeyChanges, PendingState, PendingUpdate};
 use protocol::{Failure, Timestamp};
 
 use crate::boot_record::{BootRecord, Phase};
-use crate::package::{Code, Manifest, Refusal, VerifiedPackage, verify};
+use crate::package::{Code, Manifest, Refusal, Trust, VerifiedPackage, verify};
 use crate::patch;
-use crate::situation::{limits, situation, trust};
+use crate::situation::{limits, situation};
 use crate::version_directory::{TreeFile, VERSION_FILE, read_tree};
 
 /// Why a package was not taken in.
@@ -34,7 +35,17 @@ pub fn read(root: &InstallRoot) -> Option<PendingUpdate> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Takes a received package in: judged against what runs here now, it replaces the one that waits.
+/// The package of programs that waits, be it behind one of keys.
+pub fn program(root: &InstallRoot) -> Option<PendingUpdate> {
+    read(root).filter(|pending| pending.keys.is_none()).or_else(|| behind(root))
+}
+
+fn behind(root: &InstallRoot) -> Option<PendingUpdate> {
+    let bytes = fs::read(root.pending_behind()).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Takes a received package in: judged against what runs here now, it replaces the one of its kind that waits.
 ///
 /// # Errors
 /// [`NotTaken`]; then the file is gone, and what waited still waits.
@@ -58,13 +69,18 @@ fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &Path) -> 
     }
     let file = open_plain(received).map_err(|error| durable::name_error("read", received, error))?;
     let bytes = file.metadata().map_err(|error| durable::name_error("read", received, error))?.len();
-    let situation = situation(root, settings, &record)?;
-    let package = verify(file, &trust(root, settings)?, &limits(settings), Some(&situation))?;
-    let before = read(root);
+    let (trust, situation) = situation(root, settings, &record)?;
+    let package = verify(file, &trust, &limits(settings), Some(&situation))?;
+    let waiting = read(root);
+    let keys_wait = waiting.as_ref().is_some_and(|waiting| waiting.keys.is_some());
+    let is_keys = package.new_trust().is_some();
+    let before = if is_keys { waiting.clone().filter(|_| keys_wait) } else { program(root) };
     let tree = read_tree(&root.versions().join(&record.current))?;
     // What comes out is known before anybody approves it.
-    patch::result(package.manifest(), &tree)?;
-    let mut meta = describe(&package, bytes, changes(package.manifest(), &tree));
+    if !is_keys {
+        patch::result(package.manifest(), &tree)?;
+    }
+    let mut meta = describe(&package, bytes, &tree, &trust, &record);
     if let Some(before) = before.as_ref().filter(|before| before.manifest_sha256 == meta.manifest_sha256) {
         // The same again: HQ was not sure. It has been here since it first came, and may have failed since.
         meta.received_at = before.received_at;
@@ -73,7 +89,16 @@ fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &Path) -> 
     drop(package);
     let place = root.pending_update().join(&meta.package);
     durable::rename(received, &place)?;
-    write(root, &meta)?;
+    match (is_keys, keys_wait) {
+        (false, true) => write_to(&root.pending_behind(), &meta)?,
+        (true, false) => {
+            if let Some(waiting) = &waiting {
+                write_to(&root.pending_behind(), waiting)?;
+            }
+            write(root, &meta)?;
+        }
+        (true, true) | (false, false) => write(root, &meta)?,
+    }
     if let Some(before) = before.filter(|before| before.package != meta.package) {
         let _ = durable::remove(&root.pending_update().join(before.package));
     }
@@ -97,8 +122,16 @@ fn open_plain(path: &Path) -> io::Result<File> {
     }
 }
 
-fn describe(package: &VerifiedPackage, bytes: u64, changes: Changes) -> PendingUpdate {
+fn describe(
+    package: &VerifiedPackage,
+    bytes: u64,
+    tree: &[TreeFile],
+    trust: &Trust,
+    record: &BootRecord,
+) -> PendingUpdate {
     let manifest = package.manifest();
+    let keys = package.new_trust().map(|new| key_changes(manifest, trust, new, record));
+    let changes = if keys.is_some() { Changes::default() } else { changes(manifest, tree) };
     PendingUpdate {
         version: manifest.version.to_string(),
         notes: manifest.notes.clone(),
@@ -109,11 +142,27 @@ fn describe(package: &VerifiedPackage, bytes: u64, changes: Changes) -> PendingU
         received_at: Timestamp::now(),
         expires: manifest.expires,
         signers: package.signers().to_vec(),
-        bound: manifest.base.is_some() || manifest.complete,
+        bound: manifest.base.is_some() || manifest.complete || keys.is_some(),
         changes,
         migrations: manifest.migrations.iter().map(|migration| migration.name.clone()).collect(),
+        keys,
         state: PendingState::Waiting,
         error: None,
+    }
+}
+
+/// What a package of keys would change in whom to trust.
+fn key_changes(manifest: &Manifest, old: &Trust, new: &Trust, record: &BootRecord) -> KeyChanges {
+    let ids = |trust: &Trust| trust.keys.iter().map(|key| key.id().to_owned()).collect::<Vec<_>>();
+    let (old, new_ids) = (ids(old), ids(new));
+    let floor = manifest.min_version.as_ref().filter(|floor| floor.cmp_precedence(&record.floor).is_lt());
+    KeyChanges {
+        version: manifest.keys_version.unwrap_or_default(),
+        required: new.required,
+        added: new_ids.iter().filter(|id| !old.contains(id)).cloned().collect(),
+        kept: new_ids.iter().filter(|id| old.contains(id)).cloned().collect(),
+        removed: old.iter().filter(|id| !new_ids.contains(id)).cloned().collect(),
+        floor: floor.map(ToString::to_string),
     }
 }
 
@@ -158,47 +207,71 @@ pub fn set_state(
     }
 }
 
-/// Nothing waits any more.
+/// This package waits no more; what waited behind it has its place. Nothing if that is so already.
 ///
 /// # Errors
 /// Those of the file system.
-pub fn clear(root: &InstallRoot) -> io::Result<()> {
-    let meta = read(root);
-    durable::remove(&root.pending_meta())?;
-    match meta {
-        Some(meta) => durable::remove(&root.pending_update().join(meta.package)),
-        None => Ok(()),
+pub fn clear(root: &InstallRoot, manifest_sha256: &str) -> io::Result<()> {
+    let Some(meta) = read(root).filter(|meta| meta.manifest_sha256 == manifest_sha256) else { return Ok(()) };
+    if behind(root).is_some() {
+        durable::rename(&root.pending_behind(), &root.pending_meta())?;
+    } else {
+        durable::remove(&root.pending_meta())?;
     }
+    durable::remove(&root.pending_update().join(meta.package))
 }
 
-/// At a start: what waits is judged anew (keys, versions and time may have changed, and a kill may have left a package
-/// beside the `meta.json` of another), and left-overs are removed.
+/// At a start, and once the keys are others: what waits is judged anew (keys, versions and time may have changed, and a
+/// kill may have left a package beside the `meta.json` of another), and left-overs are removed.
 ///
 /// # Errors
-/// Those of the file system or the configuration; a package that no longer passes is removed and told.
-pub fn judge_again(root: &InstallRoot, settings: &Settings) -> Result<Option<Refusal>, Failure> {
+/// Those of the file system or the configuration; packages that no longer pass are removed and told.
+pub fn judge_again(root: &InstallRoot, settings: &Settings) -> Result<Vec<Refusal>, Failure> {
     let record = BootRecord::read(&root.boot_record()).map_err(Failure::configuration)?;
     if record.phase != Phase::Committed {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let meta = read(root);
-    let waiting = meta.as_ref().map(|meta| root.pending_update().join(&meta.package));
+    if read(root).is_none_or(|waiting| waiting.keys.is_none()) && behind(root).is_some() {
+        // A kill between the two writes of a delivery or of an outcome.
+        durable::rename(&root.pending_behind(), &root.pending_meta())?;
+    }
+    let waiting: Vec<(PathBuf, PendingUpdate)> =
+        [(root.pending_meta(), read(root)), (root.pending_behind(), behind(root))]
+            .into_iter()
+            .filter_map(|(meta, pending)| Some((meta, pending?)))
+            .collect();
     for entry in fs::read_dir(root.pending_update())
         .map_err(|error| durable::name_error("read", &root.pending_update(), error))?
     {
         let path = entry.map_err(|error| durable::name_error("read", &root.pending_update(), error))?.path();
-        if path.extension().is_some_and(|ending| ending == "zip") && Some(&path) != waiting.as_ref() {
+        let waits = waiting.iter().any(|(_, pending)| root.pending_update().join(&pending.package) == path);
+        if path.extension().is_some_and(|ending| ending == "zip") && !waits {
             durable::remove(&path)?;
         }
     }
-    let (Some(meta), Some(path)) = (meta, waiting) else {
+    if waiting.is_empty() {
         durable::remove(&root.pending_meta())?;
-        return Ok(None);
-    };
-    let mut situation = situation(root, settings, &record)?;
+    }
+    let mut refused = Vec::new();
+    // What waits behind first: what it then is in the place of is itself.
+    for (place, pending) in waiting.into_iter().rev() {
+        refused.extend(judge_one_again(root, settings, &record, &place, pending)?);
+    }
+    Ok(refused)
+}
+
+fn judge_one_again(
+    root: &InstallRoot,
+    settings: &Settings,
+    record: &BootRecord,
+    place: &Path,
+    meta: PendingUpdate,
+) -> Result<Option<Refusal>, Failure> {
+    let path = root.pending_update().join(&meta.package);
+    let (trust, mut situation) = situation(root, settings, record)?;
     situation.waiting = None;
     let judged = match File::open(&path) {
-        Ok(file) => verify(file, &trust(root, settings)?, &limits(settings), Some(&situation)),
+        Ok(file) => verify(file, &trust, &limits(settings), Some(&situation)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(Refusal { code: Code::MissingPart, detail: format!("{} is gone", path.display()) })
         }
@@ -208,28 +281,38 @@ pub fn judge_again(root: &InstallRoot, settings: &Settings) -> Result<Option<Ref
         // The disk's fault, not the package's.
         Err(refusal) if refusal.code == Code::Unreadable => Err(Failure::disk(refusal)),
         Err(refusal) => {
-            clear(root)?;
+            if place == root.pending_meta() {
+                clear(root, &meta.manifest_sha256)?;
+            } else {
+                durable::remove(place)?;
+                durable::remove(&path)?;
+            }
             Ok(Some(refusal))
         }
         Ok(package) => {
             let tree = read_tree(&root.versions().join(&record.current))?;
-            let fresh = describe(&package, meta.package_bytes, changes(package.manifest(), &tree));
+            let fresh = describe(&package, meta.package_bytes, &tree, &trust, record);
             let same = fresh.manifest_sha256 == meta.manifest_sha256;
             let state = match meta.state {
                 // Its attempt is over, however it ended.
                 PendingState::Applying => PendingState::Waiting,
                 state => state,
             };
-            write(root, &if same { PendingUpdate { state, changes: fresh.changes, ..meta } } else { fresh })?;
+            let PendingUpdate { signers, changes, keys, .. } = fresh.clone();
+            write_to(place, &if same { PendingUpdate { state, signers, changes, keys, ..meta } } else { fresh })?;
             Ok(None)
         }
     }
 }
 
 fn write(root: &InstallRoot, meta: &PendingUpdate) -> io::Result<()> {
+    write_to(&root.pending_meta(), meta)
+}
+
+fn write_to(path: &Path, meta: &PendingUpdate) -> io::Result<()> {
     let mut json = serde_json::to_vec_pretty(meta).expect("plain values serialise");
     json.push(b'\n');
-    durable::replace(&root.pending_meta(), &json, Access::Shared)
+    durable::replace(path, &json, Access::Shared)
 }
 
 impl From<Refusal> for NotTaken {

@@ -19,7 +19,7 @@ use crate::patch::remove_tree;
 use crate::recovery::{Action, Cause, decide};
 use crate::situation::version_of;
 use crate::transition::Step;
-use crate::{pending, progress, update_log};
+use crate::{pending, progress, trusted_keys, update_log};
 
 /// An applying process whose supervisor is gone gives up by itself; it is waited for.
 const LOCK_WITHIN: Duration = Duration::from_secs(60);
@@ -94,15 +94,28 @@ pub fn write(root: &InstallRoot, record: &BootRecord, step: Step) -> Result<Boot
 }
 
 /// Everything here may be done again after a kill; only then the phase moves on.
-fn finish_commit(root: &InstallRoot, record: &BootRecord) -> Result<BootRecord, Failure> {
+///
+/// # Errors
+/// Those of the disk; then it is tried again.
+pub fn finish_commit(root: &InstallRoot, record: &BootRecord) -> Result<BootRecord, Failure> {
     let Some(attempt) = &record.attempt else { return write(root, record, Step::Finish { unlogged: None }) };
-    shown(write_version(root, &attempt.to_version.to_string()))?;
+    let done = match &attempt.keys {
+        Some(keys) => {
+            trusted_keys::install(root, keys.version)?;
+            format!("packages are signed by the keys of version {} from now on", keys.version)
+        }
+        None => {
+            shown(write_version(root, &attempt.to_version.to_string()))?;
+            format!("version {} runs", attempt.to_version)
+        }
+    };
     let unlogged = log(root, log_line(attempt, None))?;
-    shown(pending::clear(root))?;
-    progress::note_once(root, "done", 100, &format!("version {} runs", attempt.to_version));
+    shown(pending::clear(root, &attempt.manifest_sha256))?;
+    progress::note_once(root, "done", 100, &done);
     let finish = Step::Finish { unlogged };
     let next = record.after(finish.clone()).map_err(Failure::failed)?;
-    clean(root, &next, &superseded_databases(root, record, attempt));
+    let superseded = if attempt.keys.is_some() { Vec::new() } else { superseded_databases(root, record, attempt) };
+    clean(root, &next, &superseded);
     write(root, record, finish)
 }
 

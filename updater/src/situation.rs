@@ -2,22 +2,12 @@
 
 use config::{InstallRoot, Settings, Unbound};
 use protocol::Failure;
-use protocol::signing::PublicKey;
 use semver::Version;
 
 use crate::boot_record::BootRecord;
 use crate::database::ActiveDatabase;
 use crate::package::{Limits, Platform, Situation, Trust};
-use crate::{pending, trusted_time};
-
-/// The keys that may sign a package here.
-///
-/// # Errors
-/// A key file that cannot be used.
-pub fn trust(root: &InstallRoot, settings: &Settings) -> Result<Trust, Failure> {
-    let keys = PublicKey::read_all(&root.resolve(&settings.update_public_key_file))?;
-    Ok(Trust { keys, required: settings.update_signatures_required.get() as usize })
-}
+use crate::{pending, trusted_keys, trusted_time};
 
 /// The format's limits, and the plant's own bound on a package's size.
 pub fn limits(settings: &Settings) -> Limits {
@@ -25,22 +15,26 @@ pub fn limits(settings: &Settings) -> Limits {
     Limits { package_bytes, ..Limits::DEFAULT }
 }
 
-/// What runs here, what ran here, what waits, and what time it is.
+/// Who is trusted here, what runs here, what ran here, what waits, and what time it is.
 ///
 /// # Errors
 /// A boot record or configuration that cannot be used.
-pub fn situation(root: &InstallRoot, settings: &Settings, record: &BootRecord) -> Result<Situation, Failure> {
+pub fn situation(root: &InstallRoot, settings: &Settings, record: &BootRecord) -> Result<(Trust, Situation), Failure> {
     let database = ActiveDatabase::of(root)?;
-    Ok(Situation {
+    let (trust, keys_version) = trusted_keys::read(root, settings, record)?;
+    let situation = Situation {
         running: version_of(&record.current)?,
         running_id: record.current.clone(),
         floor: record.floor.clone(),
-        waiting: pending::read(root).and_then(|pending| Version::parse(&pending.version).ok()),
+        waiting: pending::program(root).and_then(|pending| Version::parse(&pending.version).ok()),
         platform: Platform::here(),
         now: trusted_time::now(root),
         allow_unbound: settings.update_unbound == Unbound::Allow,
         dialect: database.dialect(root.path())?,
-    })
+        keys_version,
+        session_keys: trusted_keys::session_keys(root, settings)?,
+    };
+    Ok((trust, situation))
 }
 
 /// The version in a version directory's name.

@@ -3,7 +3,7 @@
 use protocol::control::Attempted;
 use semver::Version;
 
-use crate::boot_record::{Attempt, BootRecord, Database, Phase, Previous, Trial};
+use crate::boot_record::{Attempt, BootRecord, Database, KeyChange, Phase, Previous, Trial};
 
 /// What is to happen next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Step {
     Migrate { to: String, in_place: bool },
     /// The database is migrated: the new version runs from now on.
     Switch { database: Option<Database> },
+    /// A package of keys: what it names is laid ready, and counts from now on.
+    Trust(KeyChange),
     /// The new version is about to be started, in this boot of the machine.
     Start { boot: Option<String> },
     /// The new version has proved itself.
@@ -58,6 +60,7 @@ impl BootRecord {
                     database: None,
                     in_place: false,
                     trial: Trial::default(),
+                    keys: None,
                     error: None,
                     more: serde_json::Map::new(),
                 });
@@ -69,6 +72,10 @@ impl BootRecord {
             (Phase::Migrating, Step::Switch { database }, Some(attempt)) => {
                 next.phase = Phase::Trial;
                 attempt.database = database;
+            }
+            (Phase::Preparing, Step::Trust(keys), Some(attempt)) => {
+                next.phase = Phase::Committing;
+                attempt.keys = Some(keys);
             }
             (Phase::Trial, Step::Start { boot }, Some(attempt)) => {
                 let trial = &mut attempt.trial;
@@ -98,6 +105,14 @@ impl BootRecord {
     fn commit(&mut self) {
         self.phase = Phase::Committed;
         let Some(attempt) = self.attempt.take() else { return };
+        if let Some(keys) = attempt.keys {
+            self.keys_version = keys.version;
+            // Lowered, never raised: only what has run here raises it.
+            if let Some(floor) = keys.floor.filter(|floor| floor.cmp_precedence(&self.floor).is_lt()) {
+                self.floor = floor;
+            }
+            return;
+        }
         let Some(to) = attempt.to else { return };
         let database = std::mem::replace(&mut self.database, attempt.database);
         self.previous = Some(Previous { current: std::mem::replace(&mut self.current, to), database });
@@ -121,6 +136,7 @@ mod tests {
             },
             Step::Migrate { to: "1.1.0-bbbbbbbb".into(), in_place: true },
             Step::Switch { database: None },
+            Step::Trust(KeyChange { version: 2, floor: Some(Version::new(0, 9, 0)) }),
             Step::Start { boot: Some("b".into()) },
             Step::Pass,
             Step::Fail { error: "x".repeat(1000) },
@@ -138,9 +154,10 @@ mod tests {
                 let Ok(next) = record.after(step.clone()) else { continue };
                 assert_eq!(next.attempt.is_none(), next.phase == Phase::Committed, "{step:?}");
                 assert!(["1.0.0-aaaaaaaa", "1.1.0-bbbbbbbb"].contains(&next.running()));
-                // Only a trial that has passed changes what is committed.
+                // Only a trial that has passed, or keys that are laid ready, change what is committed.
                 let committed = record.phase == Phase::Committing && matches!(step, Step::Finish { .. });
                 assert_eq!(next.current != record.current || next.floor != record.floor, committed, "{step:?}");
+                assert!(next.keys_version == record.keys_version || committed, "{step:?}");
                 if !seen.contains(&next)
                     && next.attempts < 2
                     && next.attempt.as_ref().is_none_or(|a| a.trial.starts < 3)

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use updater::boot_record::{BootRecord, Phase};
 use updater::package::{Code, Refusal, VerifiedPackage, parse_version, verify};
 use updater::pending::{self, NotTaken};
-use updater::situation::{limits, situation, trust};
+use updater::situation::{limits, situation};
 
 use crate::Agent;
 use crate::routes::{AgentState, drop_rest};
@@ -150,7 +150,7 @@ fn announced(headers: &HeaderMap) -> Result<Announced, Refused> {
 /// What can be said before the body is read.
 fn judge_headers(agent: &Agent, announced: &Announced) -> Result<(), Refused> {
     let record = BootRecord::read(&agent.root.boot_record()).map_err(|error| Refused::Later(error.to_string()))?;
-    let situation =
+    let (_, situation) =
         situation(&agent.root, &agent.settings, &record).map_err(|failure| Refused::Later(failure.message))?;
     situation.judge_version(&announced.version).map_err(Refused::Package)?;
     if record.phase == Phase::Committed { Ok(()) } else { Err(Refused::Busy) }
@@ -204,8 +204,7 @@ async fn write_to(path: &Path, agent: &Agent, body: &mut Body, at_most: u64) -> 
 fn verify_part(agent: &Agent, path: &Path, announced: &Announced) -> Result<String, Refused> {
     let later = |failure: protocol::Failure| Refused::Later(failure.message);
     let record = BootRecord::read(&agent.root.boot_record()).map_err(|error| Refused::Later(error.to_string()))?;
-    let situation = situation(&agent.root, &agent.settings, &record).map_err(later)?;
-    let trust = trust(&agent.root, &agent.settings).map_err(later)?;
+    let (trust, situation) = situation(&agent.root, &agent.settings, &record).map_err(later)?;
     let file = std::fs::File::open(path).map_err(|error| Refused::Later(error.to_string()))?;
     let package = verify(file, &trust, &limits(&agent.settings), Some(&situation)).map_err(Refused::Package)?;
     check_announced(&package, announced)?;

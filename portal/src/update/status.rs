@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use protocol::Timestamp;
-use protocol::control::{Changes, PendingUpdate, PlantStatus};
+use protocol::control::{Changes, KeyChanges, PendingUpdate, PlantStatus};
 use serde::Serialize;
 
 use crate::Portal;
@@ -26,6 +26,9 @@ struct Status<'a> {
     signers: Option<&'a [String]>,
     bound: Option<bool>,
     migrations: Option<&'a [String]>,
+    /// Only of a package that changes whose signatures count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<&'a KeyChanges>,
     package_bytes: Option<u64>,
     error: Option<&'a str>,
 }
@@ -53,6 +56,7 @@ fn of(status: &PlantStatus) -> Status<'_> {
         signers: pending.map(|pending| pending.signers.as_slice()),
         bound: pending.map(|pending| pending.bound),
         migrations: pending.map(|pending| pending.migrations.as_slice()),
+        keys: pending.and_then(|pending| pending.keys.as_ref()),
         package_bytes: pending.map(|pending| pending.package_bytes),
         error: pending.and_then(|pending| pending.error.as_deref()),
     }

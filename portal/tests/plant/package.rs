@@ -18,6 +18,7 @@ pub fn package(version: &str, manifest_sha256: &str) -> PendingUpdate {
         bound: true,
         changes: Changes { added: vec!["assets/alarms.json".into()], changed: vec!["portal".into()], removed: vec![] },
         migrations: vec!["0012_add_alarms".into()],
+        keys: None,
         state: PendingState::Waiting,
         error: None,
     }

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use protocol::license::License;
 use protocol::signing::PrivateKey;
 use protocol::{Failure, Timestamp};
+use server_tools::packaging::keys::{KeysOrder, publish_keys, sign};
 use server_tools::packaging::{self, Order, Published, inspect::inspect};
 use server_tools::{licence, passphrase};
 
@@ -40,10 +41,10 @@ struct PackageArguments {
     /// The same from a file
     #[arg(long, value_name = "F")]
     notes_file: Option<PathBuf>,
-    /// Key that signs packages (update_private.pem)
-    #[arg(long, value_name = "PEM")]
-    key: Option<PathBuf>,
-    /// Opens a protected key: first line of this file
+    /// Key that signs packages (update_private.pem); where more than one signature is required, several
+    #[arg(long, value_name = "PEM", num_args = 1..)]
+    key: Vec<PathBuf>,
+    /// Opens protected keys: first line of this file
     #[arg(long, value_name = "F")]
     passphrase_file: Option<PathBuf>,
     /// Folder that --files are named from
@@ -89,6 +90,54 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Pack a change of the keys that sign packages
+    Keys {
+        /// One more than that of the keys which plants trust now; the first change is 2
+        #[arg(long, value_name = "N")]
+        keys_version: u64,
+        /// Keys that count from then on, all of them (update_public.pem)
+        #[arg(long, value_name = "PEM", num_args = 1.., required = true)]
+        trust: Vec<PathBuf>,
+        /// How many of them have to sign a package; without it as many as before
+        #[arg(long, value_name = "N")]
+        required: Option<usize>,
+        /// Let plants take versions from this one on again, though a higher one has run
+        #[arg(long, value_name = "V")]
+        floor: Option<String>,
+        /// What the operator reads before approving
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        notes: String,
+        /// Private keys that sign it: enough of those trusted now, one of these first, and enough of the new ones
+        #[arg(long, value_name = "PEM", num_args = 1.., required = true)]
+        key: Vec<PathBuf>,
+        /// Opens protected keys: first line of this file
+        #[arg(long, value_name = "F")]
+        passphrase_file: Option<PathBuf>,
+        /// Folder to write update_v0.0.0-keys.<N>.zip into
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+        /// When it was made, in RFC 3339 form; without it the time of the newest key
+        #[arg(long, value_name = "TIME")]
+        created: Option<String>,
+        /// Last day on which plants take it, such as 2026-12-31
+        #[arg(long, value_name = "DATE")]
+        expires: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add a signature to a package that somebody else has signed
+    Sign {
+        /// The package
+        #[arg(value_name = "ZIP")]
+        package: PathBuf,
+        /// Key to sign with
+        #[arg(long, value_name = "PEM")]
+        key: PathBuf,
+        /// Opens a protected key: first line of this file
+        #[arg(long, value_name = "F")]
+        passphrase_file: Option<PathBuf>,
+    },
     /// Write a signed licence
     License {
         /// Whom it is for
@@ -123,6 +172,30 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.verb {
         None => package(arguments.package),
         Some(Verb::Inspect { package, public_key, json }) => inspect(&package, public_key.as_deref(), json),
+        Some(Verb::Keys {
+            keys_version,
+            trust,
+            required,
+            floor,
+            notes,
+            key,
+            passphrase_file,
+            out,
+            created,
+            expires,
+            json,
+        }) => {
+            let (created, expires) = (parse_created(created)?, parse_expires(expires)?);
+            let order = KeysOrder { keys_version, trust, required, floor, notes, out, created, expires };
+            show(&publish_keys(&order, &signers(&key, passphrase_file.as_deref())?, json)?, json);
+            Ok(())
+        }
+        Some(Verb::Sign { package, key, passphrase_file }) => {
+            let mut signer = signers(&[key], passphrase_file.as_deref())?;
+            let count = sign(&package, &signer.swap_remove(0))?;
+            println!("{}: {count} signatures", package.display());
+            Ok(())
+        }
         Some(Verb::License { client_id, from, to, machine_id, key, out, passphrase_file }) => {
             let valid_from = licence::date(&from, false).map_err(Failure::usage)?;
             let valid_to = licence::date(&to, true).map_err(Failure::usage)?;
@@ -144,9 +217,9 @@ fn package(arguments: PackageArguments) -> Result<(), Failure> {
         }
         _ => return Err(Failure::usage("name the package's version with --version 1.2.0; --help shows the rest")),
     };
-    let key = arguments
-        .key
-        .ok_or_else(|| Failure::usage("give the key that signs packages with --key update_private.pem"))?;
+    if arguments.key.is_empty() {
+        return Err(Failure::usage("give the key that signs packages with --key update_private.pem"));
+    }
     let notes = match (arguments.notes, arguments.notes_file) {
         (Some(notes), _) => notes,
         (None, Some(file)) => {
@@ -154,10 +227,6 @@ fn package(arguments: PackageArguments) -> Result<(), Failure> {
         }
         (None, None) => String::new(),
     };
-    let created = arguments
-        .created
-        .map(|text| Timestamp::parse(&text).map_err(|error| Failure::usage(format!("--created {text}: {error}"))));
-    let expires = arguments.expires.map(|text| licence::date(&text, true).map_err(Failure::usage));
     let order = Order {
         version,
         files: arguments.files,
@@ -170,13 +239,32 @@ fn package(arguments: PackageArguments) -> Result<(), Failure> {
         complete: arguments.complete,
         min_version: arguments.min_version,
         platform: arguments.platform,
-        created: created.transpose()?,
-        expires: expires.transpose()?,
+        created: parse_created(arguments.created)?,
+        expires: parse_expires(arguments.expires)?,
     };
-    let signer = signer(&key, arguments.passphrase_file.as_deref())?;
-    packaging::check_key(&key, &signer)?;
-    show(&packaging::publish(&order, &signer, arguments.json)?, arguments.json);
+    let signers = signers(&arguments.key, arguments.passphrase_file.as_deref())?;
+    show(&packaging::publish(&order, &signers, arguments.json)?, arguments.json);
     Ok(())
+}
+
+fn parse_created(text: Option<String>) -> Result<Option<Timestamp>, Failure> {
+    let parse =
+        |text: String| Timestamp::parse(&text).map_err(|error| Failure::usage(format!("--created {text}: {error}")));
+    text.map(parse).transpose()
+}
+
+fn parse_expires(text: Option<String>) -> Result<Option<Timestamp>, Failure> {
+    text.map(|text| licence::date(&text, true).map_err(Failure::usage)).transpose()
+}
+
+/// Keys that sign packages.
+fn signers(keys: &[PathBuf], passphrase_file: Option<&Path>) -> Result<Vec<PrivateKey>, Failure> {
+    let read = |key: &PathBuf| {
+        let signer = signer(key, passphrase_file)?;
+        packaging::check_key(key, &signer)?;
+        Ok(signer)
+    };
+    keys.iter().map(read).collect()
 }
 
 fn signer(key: &Path, passphrase_file: Option<&Path>) -> Result<PrivateKey, Failure> {

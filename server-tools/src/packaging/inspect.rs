@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 use protocol::Failure;
 use protocol::signing::PublicKey;
 use serde_json::json;
-use updater::package::{Limits, Manifest, Trust, look, verify};
+use updater::package::{Limits, Manifest, NewKeys, Trust, look, verify};
 
 /// Prints what a package holds; with a key, only if that key has signed it.
 ///
@@ -47,6 +47,16 @@ fn print(manifest: &Manifest, manifest_sha256: &str, signers: Option<&[String]>)
         facts.add_row([name.to_owned(), value]);
     };
     fact("version", manifest.version.to_string());
+    if let (Some(keys), Some(version)) = (&manifest.keys, manifest.keys_version) {
+        fact("keys", format!("version {version}"));
+        fact("trusted", key_ids(keys.pem()));
+        if let NewKeys::Threshold(threshold) = keys {
+            fact("required", format!("{} signatures", threshold.required));
+        }
+        if let Some(floor) = &manifest.min_version {
+            fact("takes again", format!("versions from {floor} on"));
+        }
+    }
     fact("platform", manifest.platform.clone());
     fact("created", manifest.created.to_string());
     fact("manifest", manifest_sha256.to_owned());
@@ -61,6 +71,7 @@ fn print(manifest: &Manifest, manifest_sha256: &str, signers: Option<&[String]>)
         "put on",
         match &manifest.base {
             Some(base) => base.join("\n"),
+            None if manifest.keys.is_some() => "anything; it changes no program".to_owned(),
             None if manifest.complete => "anything; it is complete".to_owned(),
             None => "anything; it is unbound".to_owned(),
         },
@@ -68,7 +79,7 @@ fn print(manifest: &Manifest, manifest_sha256: &str, signers: Option<&[String]>)
     if let Some(tree) = &manifest.result_tree {
         fact("comes out", tree.clone());
     }
-    if let Some(version) = &manifest.min_version {
+    if let Some(version) = manifest.min_version.as_ref().filter(|_| manifest.keys.is_none()) {
         fact("from version", version.to_string());
     }
     if let Some(expires) = manifest.expires {
@@ -76,6 +87,9 @@ fn print(manifest: &Manifest, manifest_sha256: &str, signers: Option<&[String]>)
     }
     fact("notes", manifest.notes.clone());
     println!("{facts}\n");
+    if manifest.keys.is_some() {
+        return;
+    }
     let mut files = Table::new();
     files.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["", "path", "bytes", "sha256"]);
     for file in &manifest.files {
@@ -89,4 +103,12 @@ fn print(manifest: &Manifest, manifest_sha256: &str, signers: Option<&[String]>)
         files.add_row(["migration", &migration.name, "", &migration.sha256[..16]]);
     }
     println!("{files}");
+}
+
+fn key_ids(pem: &[String]) -> String {
+    let ids = pem.iter().map(|pem| match PublicKey::parse_all(pem, "a key").as_deref() {
+        Ok([key]) => key.id().to_owned(),
+        _ => "not a key".to_owned(),
+    });
+    ids.collect::<Vec<_>>().join("\n")
 }

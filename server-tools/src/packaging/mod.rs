@@ -3,6 +3,7 @@
 mod base;
 mod gather;
 pub mod inspect;
+pub mod keys;
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -45,7 +46,7 @@ pub struct Published {
 ///
 /// # Errors
 /// What plants would refuse, or what cannot be read or written.
-pub fn publish(order: &Order, key: &PrivateKey, quiet: bool) -> Result<Published, Failure> {
+pub fn publish(order: &Order, keys: &[PrivateKey], quiet: bool) -> Result<Published, Failure> {
     let version = parse_version(&order.version).map_err(Failure::usage)?;
     let min_version = order.min_version.as_deref().map(parse_version).transpose().map_err(Failure::usage)?;
     let contents = Contents {
@@ -78,17 +79,32 @@ pub fn publish(order: &Order, key: &PrivateKey, quiet: bool) -> Result<Published
     let bases = order.onto.iter().map(|onto| Base::read(onto)).collect::<Result<Vec<_>, _>>()?;
     base::bind(&mut manifest, &bases)?;
     let warnings = warnings(order, &contents);
-    std::fs::create_dir_all(&order.out).map_err(|error| durable::name_error("create", &order.out, error))?;
-    let path = order.out.join(format!("update_v{version}.zip"));
+    write(manifest, &contents, keys, &order.out, quiet, warnings)
+}
+
+fn write(
+    manifest: Manifest,
+    contents: &Contents,
+    keys: &[PrivateKey],
+    out: &Path,
+    quiet: bool,
+    warnings: Vec<String>,
+) -> Result<Published, Failure> {
+    std::fs::create_dir_all(out).map_err(|error| durable::name_error("create", out, error))?;
+    let path = out.join(format!("update_v{}.zip", manifest.version));
     let bar = bar(&manifest, quiet);
-    let packed =
-        package::pack(manifest, &contents, key, &path, |bytes| bar.inc(bytes)).map_err(|error| match error {
-            PackError::File(error) => error.into(),
-            PackError::Refused(refusal) => Failure::usage(format!("no plant would take this package: {refusal}")),
-            PackError::Zip(error) => Failure::disk(format!("could not write {}: {error}", path.display())),
-        })?;
+    let packed = package::pack(manifest, contents, keys, &path, |bytes| bar.inc(bytes));
+    let packed = packed.map_err(|error| not_written(error, &path))?;
     bar.finish_and_clear();
     Ok(Published { path, packed, warnings })
+}
+
+fn not_written(error: PackError, path: &Path) -> Failure {
+    match error {
+        PackError::File(error) => error.into(),
+        PackError::Refused(refusal) => Failure::usage(format!("no plant would take this package: {refusal}")),
+        PackError::Zip(error) => Failure::disk(format!("could not write {}: {error}", path.display())),
+    }
 }
 
 fn platform(order: &Order, has_programs: bool) -> Result<String, Failure> {
@@ -110,6 +126,10 @@ fn created(order: &Order, contents: &Contents) -> Result<Timestamp, Failure> {
         return Ok(created);
     }
     let inputs = contents.files.iter().map(|(_, file, _)| file).chain(contents.migrations.iter().map(|(_, file)| file));
+    newest(inputs)
+}
+
+fn newest<'a>(inputs: impl Iterator<Item = &'a PathBuf>) -> Result<Timestamp, Failure> {
     let mut newest = Timestamp::EPOCH;
     for file in inputs {
         let modified = std::fs::metadata(file).and_then(|metadata| metadata.modified());

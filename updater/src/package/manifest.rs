@@ -45,7 +45,32 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys_version: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keys: Option<Vec<String>>,
+    pub keys: Option<NewKeys>,
+}
+
+/// The keys that sign packages from then on, as SPKI PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum NewKeys {
+    /// As many signatures are required as before.
+    Same(Vec<String>),
+    Threshold(Threshold),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Threshold {
+    /// So many of the keys have to sign.
+    pub required: usize,
+    pub keys: Vec<String>,
+}
+
+impl NewKeys {
+    pub fn pem(&self) -> &[String] {
+        match self {
+            Self::Same(keys) | Self::Threshold(Threshold { keys, .. }) => keys,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +124,22 @@ pub fn parse_version(text: &str) -> Result<Version, String> {
     Version::parse(text).map_err(|error| format!("`{text}` is no version such as 1.2.0: {error}"))
 }
 
+/// The version of a package of keys: below that of any program.
+///
+/// # Panics
+/// Never.
+pub fn version_of_keys(keys_version: u64) -> Version {
+    let mut version = Version::new(0, 0, 0);
+    version.pre = semver::Prerelease::new(&format!("keys.{keys_version}")).expect("a word and a number");
+    version
+}
+
+/// Whether [`version_of_keys`] has made it.
+pub fn names_keys(version: &Version) -> bool {
+    let number = version.pre.strip_prefix("keys.").and_then(|number| number.parse().ok());
+    number.is_some_and(|number| *version == version_of_keys(number))
+}
+
 impl Manifest {
     /// Strict: an unknown or doubled key, a value of another type or a rule of the format broken is refused.
     ///
@@ -142,13 +183,16 @@ impl Manifest {
         if self.notes.len() > LONGEST_NOTES {
             return bad(format!("the notes have more than {LONGEST_NOTES} bytes"));
         }
-        let keys = self.keys.as_ref().is_some_and(|keys| !keys.is_empty()) && self.keys_version.is_some();
+        let keys = self.keys.as_ref().is_some_and(|keys| !keys.pem().is_empty()) && self.keys_version.is_some();
         match self.kind {
             Kind::Program if self.keys.is_some() || self.keys_version.is_some() => {
                 return bad("a package of programs carries no keys".to_owned());
             }
             Kind::Keys if !keys || !self.files.is_empty() || !self.migrations.is_empty() || !self.remove.is_empty() => {
                 return bad("a package of kind keys carries keys and keys_version, and nothing else".to_owned());
+            }
+            Kind::Program if names_keys(&self.version) => {
+                return bad(format!("{} is the version of a package of keys", self.version));
             }
             Kind::Program | Kind::Keys => {}
         }

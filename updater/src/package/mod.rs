@@ -19,9 +19,12 @@ mod refusal;
 mod verify;
 
 pub use limits::Limits;
-pub use manifest::{FORMAT, Kind, Manifest, ManifestFile, ManifestMigration, PRODUCT, Platform, parse_version};
+pub use manifest::{
+    FORMAT, Kind, Manifest, ManifestFile, ManifestMigration, NewKeys, PRODUCT, Platform, Threshold, parse_version,
+    version_of_keys,
+};
 pub use migrations::Dialect;
-pub use pack::{Contents, PackError, Packed, pack};
+pub use pack::{Contents, PackError, Packed, add_signature, pack};
 pub use refusal::{Code, Refusal};
 pub use verify::{Look, Situation, Trust, VerifiedPackage, look, reopen, verify};
 

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use protocol::Timestamp;
 use protocol::signing::PrivateKey;
 use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, ZipWriter};
+use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
 use super::limits::Limits;
 use super::manifest::{Manifest, ManifestFile, ManifestMigration};
 use super::migrations;
-use super::refusal::Refusal;
-use super::verify::{Trust, verify};
-use super::{FILES, MANIFEST, MIGRATIONS, SIGNATURE};
+use super::refusal::{Code, Refusal};
+use super::verify::{FurtherSignature, Trust, look, verify};
+use super::{FILES, MANIFEST, MIGRATIONS, MORE_SIGNATURES, SIGNATURE};
 use crate::version_directory::hash_file;
 
 /// What goes into a package beside its manifest.
@@ -50,18 +50,19 @@ const LEVEL: i64 = 6;
 /// Written and read through a buffer of this size.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Hashes `contents` into `manifest` (its lists of files and migrations are replaced), signs it, and writes the package.
-/// `each` is told how many bytes of the contents have been packed.
+/// Hashes `contents` into `manifest` (its lists of files and migrations are replaced), signs it with every key, and writes
+/// the package. `each` is told how many bytes of the contents have been packed.
 ///
 /// # Errors
 /// [`PackError`]; then there is no package at `out` that was not there before.
 pub fn pack(
     mut manifest: Manifest,
     contents: &Contents,
-    key: &PrivateKey,
+    keys: &[PrivateKey],
     out: &Path,
     mut each: impl FnMut(u64),
 ) -> Result<Packed, PackError> {
+    let (first, further) = keys.split_first().expect("a package is signed");
     let mut contents = contents.clone();
     contents.files.sort();
     contents.migrations.sort();
@@ -93,7 +94,11 @@ pub fn pack(
         zip.start_file(MANIFEST, plain)?;
         zip.write_all(&raw)?;
         zip.start_file(SIGNATURE, plain.compression_method(CompressionMethod::Stored).compression_level(None))?;
-        zip.write_all(&key.sign_reproducibly(&raw))?;
+        zip.write_all(&first.sign_reproducibly(&raw))?;
+        if !further.is_empty() {
+            zip.start_file(MORE_SIGNATURES, plain)?;
+            zip.write_all(&signatures_json(further.iter().map(|key| FurtherSignature::of(key, &raw))))?;
+        }
         for (path, file, executable) in &contents.files {
             zip.start_file(
                 format!("{FILES}{path}"),
@@ -109,7 +114,7 @@ pub fn pack(
         file.sync_all()?;
         file.rewind()?;
         // What plants will do with it; also finds a file that changed while it was packed.
-        let trust = Trust { keys: vec![key.public_key()], required: 1 };
+        let trust = Trust { keys: keys.iter().map(PrivateKey::public_key).collect(), required: keys.len() };
         let bytes = file.metadata()?.len();
         let verified = verify(file, &trust, &Limits::DEFAULT, None)?;
         let packed =
@@ -121,6 +126,63 @@ pub fn pack(
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Adds a signature to a package that somebody else has signed; whether plants then have enough of them is theirs to say.
+///
+/// # Errors
+/// [`PackError`]; then the package is as it was.
+pub fn add_signature(package: &Path, key: &PrivateKey) -> Result<usize, PackError> {
+    let named = |error| durable::name_error("read", package, error);
+    let signed = look(File::open(package).map_err(named)?, &Limits::DEFAULT)?;
+    if key.public_key().verifies(&signed.raw, &signed.signature) {
+        let detail = "manifest.sig is of this key already";
+        return Err(Refusal::new(Code::NotEnoughSignatures, detail).into());
+    }
+    let added = FurtherSignature::of(key, &signed.raw);
+    let others = signed.further.into_iter().filter(|further| further.key_id != added.key_id);
+    let mut signatures: Vec<FurtherSignature> = others.collect();
+    signatures.push(added);
+    // Whoever signs first: the same package.
+    signatures.sort_by(|one, other| one.key_id.cmp(&other.key_id));
+    let count = signatures.len() + 1;
+    let temporary = package.with_extension("zip.part");
+    let written = (|| {
+        let mut old = ZipArchive::new(io::BufReader::with_capacity(BUFFER_BYTES, File::open(package).map_err(named)?))?;
+        let new = File::options().read(true).write(true).create(true).truncate(true).open(&temporary);
+        let new = new.map_err(|error| durable::name_error("write", &temporary, error))?;
+        let mut zip = ZipWriter::new(BufWriter::with_capacity(BUFFER_BYTES, new));
+        let time = dos_time(signed.manifest.created);
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+        let options = options.compression_level(Some(LEVEL)).last_modified_time(time).unix_permissions(0o644);
+        for number in 0..old.len() {
+            let entry = old.by_index_raw(number)?;
+            let name = entry.name()?.into_owned();
+            if name == MORE_SIGNATURES {
+                continue;
+            }
+            zip.raw_copy_file(entry)?;
+            if name == SIGNATURE {
+                zip.start_file(MORE_SIGNATURES, options)?;
+                zip.write_all(&signatures_json(signatures.drain(..)))?;
+            }
+        }
+        let mut file = zip.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        file.rewind()?;
+        look(file, &Limits::DEFAULT)?;
+        durable::rename(&temporary, package)?;
+        Ok(count)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn signatures_json(signatures: impl Iterator<Item = FurtherSignature>) -> Vec<u8> {
+    let signatures: Vec<FurtherSignature> = signatures.collect();
+    serde_json::to_vec_pretty(&signatures).expect("plain strings serialise")
 }
 
 fn copy_file(path: &Path, zip: &mut impl io::Write, each: &mut impl FnMut(u64)) -> io::Result<()> {

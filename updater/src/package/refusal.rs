@@ -80,7 +80,10 @@ codes! {
     WrongBase = "wrong_base",
     Unbound = "unbound",
     Expired = "expired",
+    /// A package of keys that is not the next one.
     KeysVersion = "keys_version",
+    /// Keys that cannot be trusted: too small, doubled, or those that open sessions.
+    BadKeys = "bad_keys",
     MissingFile = "missing_file",
     WrongSize = "wrong_size",
     WrongHash = "wrong_hash",

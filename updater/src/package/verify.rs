@@ -14,15 +14,15 @@ use std::io;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::Timestamp;
-use protocol::signing::{PublicKey, hex};
+use protocol::signing::{PrivateKey, PublicKey, hex};
 use readings::migrate::Migration;
 use semver::Version;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::archive::{Archive, UnpackError};
 use super::limits::Limits;
-use super::manifest::{Kind, Manifest, PRODUCT, Platform};
+use super::manifest::{Kind, Manifest, NewKeys, PRODUCT, Platform, names_keys};
 use super::migrations::{self, Dialect, Texts};
 use super::refusal::{Code, Refusal};
 use super::{FILES, MANIFEST, MIGRATIONS, MORE_SIGNATURES, SIGNATURE};
@@ -49,6 +49,10 @@ pub struct Situation {
     pub now: Timestamp,
     pub allow_unbound: bool,
     pub dialect: Dialect,
+    /// Of the keys that are trusted; see [`crate::trusted_keys`].
+    pub keys_version: u64,
+    /// Ids of the keys that open sessions: none of them ever signs a package.
+    pub session_keys: Vec<String>,
 }
 
 /// A package that has passed [`verify`], now or ([`reopen`]) before it was approved; nothing else makes one.
@@ -59,6 +63,7 @@ pub struct VerifiedPackage {
     signature: Vec<u8>,
     signers: Vec<String>,
     migrations: Texts,
+    new_trust: Option<Trust>,
 }
 
 /// Judges a package; without a situation only what holds anywhere.
@@ -74,7 +79,7 @@ pub fn verify(
     let mut archive = Archive::open(file, limits)?;
     let raw = archive.read(MANIFEST, limits.manifest_bytes)?;
     let signature = archive.read(SIGNATURE, limits.signature_bytes)?;
-    let signers = check_signatures(&mut archive, &raw, &signature, trust, limits)?;
+    let (signatures, signers) = check_signatures(&mut archive, &raw, &signature, trust, limits)?;
     let manifest = Manifest::parse(&raw)?;
     if manifest.product != PRODUCT {
         return Err(Refusal::new(
@@ -88,12 +93,21 @@ pub fn verify(
     if let Some(situation) = situation {
         judge(&manifest, situation)?;
     }
+    let new_trust = new_trust(&manifest, trust, situation)?;
+    if let (Some(new), Some(_)) = (&new_trust, situation) {
+        // Whoever hands the trust over has the keys that he hands it over to.
+        let signed_by_new = signed_by(&raw, &signatures, &new.keys);
+        if signed_by_new.len() < new.required {
+            let detail = format!("{} of the new keys have signed; {} are required", signed_by_new.len(), new.required);
+            return Err(Refusal::new(Code::NotEnoughSignatures, detail));
+        }
+    }
     let migrations = check_contents(&mut archive, &manifest, limits)?;
     if situation.is_some_and(|situation| situation.dialect == Dialect::Postgres) {
         migrations::check_downs(manifest.migrations.iter().map(|migration| migration.name.as_str()))?;
     }
     let manifest_sha256 = hex(&Sha256::digest(&raw));
-    Ok(VerifiedPackage { archive, manifest, manifest_sha256, signature, signers, migrations })
+    Ok(VerifiedPackage { archive, manifest, manifest_sha256, signature, signers, migrations, new_trust })
 }
 
 /// Opens a package that was verified and approved before, and kept where only the watchdog writes: it has to be the very
@@ -111,7 +125,8 @@ pub fn reopen(file: File, manifest_sha256: &str, limits: &Limits) -> Result<Veri
     let manifest = Manifest::parse(&raw)?;
     let migrations = check_contents(&mut archive, &manifest, limits)?;
     let manifest_sha256 = manifest_sha256.to_owned();
-    Ok(VerifiedPackage { archive, manifest, manifest_sha256, signature, signers: Vec::new(), migrations })
+    let (signers, new_trust) = (Vec::new(), None);
+    Ok(VerifiedPackage { archive, manifest, manifest_sha256, signature, signers, migrations, new_trust })
 }
 
 /// What a package says of itself, to somebody who trusts no key yet: structure and contents are checked, the signature is
@@ -119,6 +134,9 @@ pub fn reopen(file: File, manifest_sha256: &str, limits: &Limits) -> Result<Veri
 pub struct Look {
     pub manifest: Manifest,
     pub manifest_sha256: String,
+    pub(super) raw: Vec<u8>,
+    pub(super) signature: Vec<u8>,
+    pub(super) further: Vec<FurtherSignature>,
 }
 
 /// Looks at a package without judging who signed it.
@@ -128,50 +146,106 @@ pub struct Look {
 pub fn look(file: File, limits: &Limits) -> Result<Look, Refusal> {
     let mut archive = Archive::open(file, limits)?;
     let raw = archive.read(MANIFEST, limits.manifest_bytes)?;
-    archive.read(SIGNATURE, limits.signature_bytes)?;
+    let signature = archive.read(SIGNATURE, limits.signature_bytes)?;
+    let further = FurtherSignature::read(&mut archive, limits)?;
     let manifest = Manifest::parse(&raw)?;
     check_contents(&mut archive, &manifest, limits)?;
-    Ok(Look { manifest, manifest_sha256: hex(&Sha256::digest(&raw)) })
+    Ok(Look { manifest, manifest_sha256: hex(&Sha256::digest(&raw)), raw, signature, further })
 }
 
-/// `manifest.sigs.json`.
-#[derive(Deserialize)]
+/// One of `manifest.sigs.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FurtherSignature {
-    key_id: String,
-    signature: String,
+pub(super) struct FurtherSignature {
+    pub key_id: String,
+    /// Base64.
+    pub signature: String,
 }
 
-/// Ids of the trusted keys that signed.
+impl FurtherSignature {
+    pub fn of(key: &PrivateKey, raw: &[u8]) -> Self {
+        let key_id = key.public_key().id().to_owned();
+        Self { key_id, signature: STANDARD.encode(key.sign_reproducibly(raw)) }
+    }
+
+    fn read(archive: &mut Archive, limits: &Limits) -> Result<Vec<Self>, Refusal> {
+        if !archive.entries().iter().any(|entry| entry.name == MORE_SIGNATURES) {
+            return Ok(Vec::new());
+        }
+        let json = archive.read(MORE_SIGNATURES, limits.signature_bytes)?;
+        serde_json::from_slice(&json).map_err(|error| bad_signatures(&error))
+    }
+}
+
+fn bad_signatures(what: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(Code::BadManifest, format!("{MORE_SIGNATURES}: {what}"))
+}
+
+/// Raw signatures, and whose each claims to be: `manifest.sig` names nobody.
+type Signatures = Vec<(Option<String>, Vec<u8>)>;
+
+/// All signatures, and the ids of the trusted keys among those that made them. `manifest.sig` has to be of one of them
+/// before anything else is read.
 fn check_signatures(
     archive: &mut Archive,
     raw: &[u8],
     signature: &[u8],
     trust: &Trust,
     limits: &Limits,
-) -> Result<Vec<String>, Refusal> {
-    let mut signers = BTreeSet::new();
-    let first = trust.keys.iter().find(|key| key.verifies(raw, signature));
-    let first = first.ok_or_else(|| Refusal::new(Code::InvalidSignature, "no trusted key has signed this package"))?;
-    signers.insert(first.id().to_owned());
-    if archive.entries().iter().any(|entry| entry.name == MORE_SIGNATURES) {
-        let bad = |what: &dyn std::fmt::Display| Refusal::new(Code::BadManifest, format!("{MORE_SIGNATURES}: {what}"));
-        let more = archive.read(MORE_SIGNATURES, limits.signature_bytes)?;
-        let more: Vec<FurtherSignature> = serde_json::from_slice(&more).map_err(|error| bad(&error))?;
-        for FurtherSignature { key_id, signature } in more {
-            let signature = STANDARD.decode(signature).map_err(|error| bad(&error))?;
-            let key = trust.keys.iter().find(|key| key.id() == key_id);
-            if key.is_some_and(|key| key.verifies(raw, &signature)) {
-                signers.insert(key_id);
-            }
-        }
+) -> Result<(Signatures, Vec<String>), Refusal> {
+    if !trust.keys.iter().any(|key| key.verifies(raw, signature)) {
+        return Err(Refusal::new(Code::InvalidSignature, "no trusted key has signed this package"));
     }
+    let mut signatures = vec![(None, signature.to_vec())];
+    for FurtherSignature { key_id, signature } in FurtherSignature::read(archive, limits)? {
+        signatures.push((Some(key_id), STANDARD.decode(signature).map_err(|error| bad_signatures(&error))?));
+    }
+    let signers = signed_by(raw, &signatures, &trust.keys);
     if signers.len() < trust.required {
         let detail =
             format!("{} trusted keys have signed this package; {} are required", signers.len(), trust.required);
         return Err(Refusal::new(Code::NotEnoughSignatures, detail));
     }
-    Ok(signers.into_iter().collect())
+    Ok((signatures, signers.into_iter().collect()))
+}
+
+/// Ids of those of `keys` that have signed.
+fn signed_by(raw: &[u8], signatures: &Signatures, keys: &[PublicKey]) -> BTreeSet<String> {
+    let has_signed = |key: &&PublicKey| {
+        let claimed = signatures.iter().filter(|(id, _)| id.as_deref().is_none_or(|id| id == key.id()));
+        claimed.into_iter().any(|(_, signature)| key.verifies(raw, signature))
+    };
+    keys.iter().filter(has_signed).map(|key| key.id().to_owned()).collect()
+}
+
+/// Whom a package of keys would have trusted from then on.
+fn new_trust(manifest: &Manifest, old: &Trust, situation: Option<&Situation>) -> Result<Option<Trust>, Refusal> {
+    let bad = |what: &dyn std::fmt::Display| Refusal::new(Code::BadKeys, format!("manifest.json: keys: {what}"));
+    let Some(new) = &manifest.keys else { return Ok(None) };
+    let mut keys: Vec<PublicKey> = Vec::new();
+    for pem in new.pem() {
+        let mut parsed = PublicKey::parse_all(pem, "one of them").map_err(|error| bad(&error))?;
+        let (Some(key), true) = (parsed.pop(), parsed.is_empty()) else {
+            return Err(bad(&"there are two in one text"));
+        };
+        if keys.iter().any(|other| other.id() == key.id()) {
+            return Err(bad(&format!("{} is there twice", key.id())));
+        }
+        if situation.is_some_and(|situation| situation.session_keys.iter().any(|id| id == key.id())) {
+            return Err(bad(&format!("{} opens sessions, and signs no packages", key.id())));
+        }
+        keys.push(key);
+    }
+    let required = match (new, situation) {
+        (NewKeys::Threshold(threshold), _) => threshold.required,
+        (NewKeys::Same(_), Some(_)) => old.required,
+        // How many were required before is for a plant to say.
+        (NewKeys::Same(_), None) => 1,
+    };
+    match (1..=keys.len()).contains(&required) {
+        true => Ok(Some(Trust { keys, required })),
+        false => Err(bad(&format!("{required} signatures of {} keys cannot be required", keys.len()))),
+    }
 }
 
 /// What the manifest says against what runs here.
@@ -184,8 +258,14 @@ fn judge(manifest: &Manifest, situation: &Situation) -> Result<(), Refusal> {
             format!("the package is for {}, this is {}", manifest.platform, situation.platform),
         );
     }
-    if manifest.kind == Kind::Keys {
-        return refuse(Code::KeysVersion, "this version takes no packages of keys".to_owned());
+    if let (Kind::Keys, Some(number)) = (manifest.kind, manifest.keys_version) {
+        let next = situation.keys_version.saturating_add(1);
+        if number != next {
+            let here = situation.keys_version;
+            let detail = format!("the keys are of version {number}; here are those of {here}, which {next} follows");
+            return refuse(Code::KeysVersion, detail);
+        }
+        return judge_expiry(manifest, situation);
     }
     judge_version(version, situation)?;
     if let Some(least) = &manifest.min_version
@@ -206,9 +286,14 @@ fn judge(manifest: &Manifest, situation: &Situation) -> Result<(), Refusal> {
         }
         _ => {}
     }
+    judge_expiry(manifest, situation)
+}
+
+fn judge_expiry(manifest: &Manifest, situation: &Situation) -> Result<(), Refusal> {
     match manifest.expires {
         Some(expires) if expires <= situation.now => {
-            refuse(Code::Expired, format!("the package has expired at {expires}; it is {} here", situation.now))
+            let detail = format!("the package has expired at {expires}; it is {} here", situation.now);
+            Err(Refusal::new(Code::Expired, detail))
         }
         _ => Ok(()),
     }
@@ -222,7 +307,10 @@ pub(super) fn judge_version(version: &Version, situation: &Situation) -> Result<
     if version.cmp_precedence(&situation.running).is_eq() {
         return Err(Refusal::new(Code::SameVersion, format!("{version} runs here already")));
     }
-    if version.cmp_precedence(&situation.running).is_lt() {
+    // Below the running one the floor only is where a package of keys has lowered it: the way back from a version that
+    // nothing could follow.
+    let lowered = situation.floor.cmp_precedence(&situation.running).is_lt();
+    if version.cmp_precedence(&situation.running).is_lt() && !lowered {
         return older("the running", &situation.running);
     }
     if version.cmp_precedence(&situation.floor).is_lt() {
@@ -240,7 +328,7 @@ impl Situation {
     /// # Errors
     /// [`Code::SameVersion`] or [`Code::OlderVersion`].
     pub fn judge_version(&self, version: &Version) -> Result<(), Refusal> {
-        judge_version(version, self)
+        if names_keys(version) { Ok(()) } else { judge_version(version, self) }
     }
 }
 
@@ -325,6 +413,11 @@ impl VerifiedPackage {
     /// Ids of the trusted keys that signed it.
     pub fn signers(&self) -> &[String] {
         &self.signers
+    }
+
+    /// Of a package of keys: whom to trust from then on.
+    pub fn new_trust(&self) -> Option<&Trust> {
+        self.new_trust.as_ref()
     }
 
     pub fn migrations(&self, dialect: Dialect) -> Vec<Migration> {

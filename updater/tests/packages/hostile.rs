@@ -421,19 +421,3 @@ fn keys_in_a_package_of_programs() {
     refused(Code::BadManifest, |draft| draft.manifest["keys"] = json!(["x"]));
     refused(Code::BadManifest, |draft| draft.manifest["kind"] = json!("keys"));
 }
-
-#[test]
-fn new_keys_that_would_be_shown_as_taken_and_are_not() {
-    let mut draft = Draft::new();
-    draft.archive.entries.clear();
-    for (key, value) in [
-        ("kind", json!("keys")),
-        ("files", json!([])),
-        ("migrations", json!([])),
-        ("keys", json!(["x"])),
-        ("keys_version", json!(2)),
-    ] {
-        draft.manifest[key] = value;
-    }
-    draft.assert_refused(Code::KeysVersion);
-}

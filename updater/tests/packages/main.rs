@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod hostile;
+mod keys;
 mod roundtrip;
 mod zip_by_hand;
 
@@ -19,7 +20,7 @@ use updater::package::{Code, Dialect, Limits, Refusal, Situation, Trust, Verifie
 use zip_by_hand::{Archive, Entry};
 
 /// Made once; keys take long.
-static KEYS: LazyLock<[PrivateKey; 2]> = LazyLock::new(|| [(); 2].map(|()| PrivateKey::generate(2048).unwrap()));
+static KEYS: LazyLock<[PrivateKey; 3]> = LazyLock::new(|| [(); 3].map(|()| PrivateKey::generate(2048).unwrap()));
 
 fn trust() -> Trust {
     Trust { keys: vec![KEYS[0].public_key()], required: 1 }
@@ -36,6 +37,8 @@ fn situation() -> Situation {
         now: Timestamp::parse("2026-06-01T00:00:00Z").unwrap(),
         allow_unbound: true,
         dialect: Dialect::Sqlite,
+        keys_version: 1,
+        session_keys: Vec::new(),
     }
 }
 

@@ -50,7 +50,7 @@ fn the_same_inputs_give_the_same_package_byte_for_byte() {
         let mut contents = contents(&folder.path().join(name));
         contents.files.reverse();
         let out = folder.path().join(format!("{name}.zip"));
-        pack(manifest(), &contents, &KEYS[0], &out, |_| {}).unwrap();
+        pack(manifest(), &contents, &KEYS[..1], &out, |_| {}).unwrap();
         fs::read(out).unwrap()
     };
     let one = written("one");
@@ -70,11 +70,11 @@ fn what_no_plant_would_take_is_not_packed() {
     for name in ["../evil", "assets/config.txt", "CON"] {
         let mut contents = contents(folder.path());
         contents.files.push((name.to_owned(), folder.path().join("a"), false));
-        assert!(pack(manifest(), &contents, &KEYS[0], &out, |_| {}).is_err(), "{name}");
+        assert!(pack(manifest(), &contents, &KEYS[..1], &out, |_| {}).is_err(), "{name}");
     }
     let mut orphan = contents(folder.path());
     orphan.migrations[0].0 = "0002_b.down.sql".to_owned();
-    assert!(pack(manifest(), &orphan, &KEYS[0], &out, |_| {}).is_err());
+    assert!(pack(manifest(), &orphan, &KEYS[..1], &out, |_| {}).is_err());
     assert!(!out.exists() && !folder.path().join("out.zip.part").exists());
 }
 

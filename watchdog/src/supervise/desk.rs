@@ -126,14 +126,17 @@ impl Desk {
 }
 
 impl Desk {
-    /// At the start: keys, versions and time may have changed since the waiting package came.
+    /// At the start, and after an attempt: keys, versions and time may have changed since the waiting package came.
     pub fn judge_waiting_package(&self) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         // Held by somebody else, an update is under way, and what waits is being judged.
         let Ok(_lock) = durable::Lock::take(&self.root.update_lock()) else { return };
         match pending::judge_again(&self.root, &self.settings) {
-            Ok(None) => {}
-            Ok(Some(refusal)) => tracing::warn!(%refusal, "the waiting update is no longer good and was removed"),
+            Ok(refused) => {
+                for refusal in refused {
+                    tracing::warn!(%refusal, "a waiting update is no longer good and was removed");
+                }
+            }
             Err(failure) => tracing::error!(%failure, "the waiting update could not be judged"),
         }
     }

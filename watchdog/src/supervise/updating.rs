@@ -93,7 +93,14 @@ pub async fn apply_approved(root: InstallRoot, board: Arc<Board>, desk: Arc<Desk
             tracing::error!(%error, "the update could not be started");
         }
         match BootRecord::read(&root.boot_record()) {
-            Ok(record) if record.phase == Phase::Committed => {}
+            // A package of keys was put to use, or an attempt ended before its switch.
+            Ok(record) if record.phase == Phase::Committed => {
+                let desk = desk.clone();
+                let judged = tokio::task::spawn_blocking(move || desk.judge_waiting_package()).await;
+                if let Err(error) = judged {
+                    tracing::error!(%error, "the waiting update could not be judged");
+                }
+            }
             _ => control.stop(),
         }
     }

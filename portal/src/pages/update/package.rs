@@ -1,7 +1,7 @@
 //! What the waiting package says of itself. Notes and paths are somebody else's text.
 
 use maud::{Markup, html};
-use protocol::control::{PendingState, PendingUpdate, PlantStatus};
+use protocol::control::{KeyChanges, PendingState, PendingUpdate, PlantStatus};
 
 use crate::language::{Words, fill};
 
@@ -19,10 +19,37 @@ pub fn package(status: &PlantStatus, pending: &PendingUpdate, words: &Words) -> 
                     span.sign aria-hidden="true" { "!" } " " (fill(words.unbound, &status.version))
                 }
             }
+            @if let Some(keys) = &pending.keys { (warning(keys, words)) }
             (facts(status, pending, words))
             (notes(&pending.notes, words))
-            (changes(pending, words))
+            @match &pending.keys {
+                Some(keys) => (key_changes(keys, words)),
+                None => (changes(pending, words)),
+            }
             (actions(pending, words))
+        }
+    }
+}
+
+fn warning(keys: &KeyChanges, words: &Words) -> Markup {
+    html! {
+        p.notice.attention { span.sign aria-hidden="true" { "!" } " " (words.keys_only) }
+        @if let Some(floor) = &keys.floor {
+            p.notice.attention { span.sign aria-hidden="true" { "!" } " " (fill(words.floor_lowered, floor)) }
+        }
+    }
+}
+
+fn key_changes(keys: &KeyChanges, words: &Words) -> Markup {
+    html! {
+        section aria-labelledby="changes" {
+            h2 #changes { (words.changes) }
+            div.changes {
+                (paths(words.keys_added, &keys.added, words))
+                (paths(words.keys_kept, &keys.kept, words))
+                (paths(words.keys_removed, &keys.removed, words))
+                p { (words.keys_required) ": " (words.number(keys.required as f64, 0)) }
+            }
         }
     }
 }
