@@ -109,7 +109,7 @@ fn lay_schema(client: &mut Client, expected: &Schema) -> Result<(), StoreError> 
         transaction.batch_execute(
             "CREATE TABLE schema_migrations (
                  name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(),
-                 attempt text)",
+                 attempt text, down text)",
         )?;
         for migration in migrations::POSTGRES {
             transaction.batch_execute(migration.sql)?;

@@ -62,7 +62,7 @@ fn try_to_apply(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> R
     let running = root.versions().join(&record.current);
     require_room(root, &settings, &package, &running, &active, !migrations.is_empty())?;
     progress::note(root, "backup", 40, "keeping a copy of the running version");
-    backup::write(root, &attempt.from_version, &running)?;
+    backup::write(root, &attempt.from_version, record)?;
 
     progress::note(root, "patch", 70, "laying the new version beside the running one");
     let to = patch::lay(root, &mut package, &record.current)?;

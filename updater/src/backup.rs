@@ -1,4 +1,5 @@
-//! `backups/backup_v<version>_<time>.zip`: the running version as it was before an update, for people.
+//! `backups/backup_v<version>_<time>.zip`: the running version as it was before an update, and in `plantlink-restore.json` what
+//! `watchdog restore` has to know of it.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write as _};
@@ -7,13 +8,26 @@ use std::path::{Path, PathBuf};
 use config::InstallRoot;
 use protocol::{Failure, Timestamp};
 use semver::Version;
+use serde::{Deserialize, Serialize};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+use crate::boot_record::{BootRecord, Database};
 use crate::lifeline;
 use crate::patch::remove_tree;
-use crate::version_directory::{TreeFile, read_tree};
+use crate::version_directory::{TreeFile, read_tree, tree_hash};
 
+/// `plantlink-restore.json`, which is in no version directory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Origin {
+    pub version: Version,
+    /// Tree hash of the files.
+    pub tree: String,
+    /// The database that it worked with, as the boot record had it.
+    pub database: Option<Database>,
+}
+
+pub const ORIGIN: &str = "plantlink-restore.json";
 const KEPT: usize = 5;
 /// A program packs by half at any level; the operator waits for this.
 const LEVEL: i64 = 1;
@@ -22,13 +36,16 @@ const LEVEL: i64 = 1;
 ///
 /// # Errors
 /// Those of the disk; then nothing is left of it.
-pub fn write(root: &InstallRoot, version: &Version, directory: &Path) -> Result<PathBuf, Failure> {
+pub fn write(root: &InstallRoot, version: &Version, record: &BootRecord) -> Result<PathBuf, Failure> {
+    let directory = &root.versions().join(&record.current);
     let folder = root.backups();
     fs::create_dir_all(&folder).map_err(|error| durable::name_error("create", &folder, error))?;
     remove_parts(&folder)?;
     let backup = folder.join(format!("backup_v{version}_{}.zip", seconds(Timestamp::now())));
     let part = backup.with_extension("zip.part");
-    let outcome = pack(directory, &read_tree(directory)?, &part);
+    let tree = read_tree(directory)?;
+    let origin = Origin { version: version.clone(), tree: tree_hash(&tree), database: record.database.clone() };
+    let outcome = pack(directory, &tree, &origin, &part);
     if let Err(error) = outcome {
         let _ = fs::remove_file(&part);
         return Err(error);
@@ -38,13 +55,16 @@ pub fn write(root: &InstallRoot, version: &Version, directory: &Path) -> Result<
     Ok(backup)
 }
 
-fn pack(directory: &Path, files: &[TreeFile], part: &Path) -> Result<(), Failure> {
+fn pack(directory: &Path, files: &[TreeFile], origin: &Origin, part: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::from(durable::name_error("write the backup", part, error));
     let mut zip = ZipWriter::new(BufWriter::with_capacity(256 << 10, File::create(part).map_err(failed)?));
     let options =
         SimpleFileOptions::default().compression_method(CompressionMethod::Deflated).compression_level(Some(LEVEL));
+    zip.start_file(ORIGIN, options.unix_permissions(0o644)).map_err(|error| failed(error.into()))?;
+    let json = serde_json::to_vec_pretty(origin).expect("plain strings serialise");
+    zip.write_all(&json).map_err(failed)?;
     let mut buffer = vec![0; 256 << 10];
-    for file in files {
+    for file in files.iter().filter(|file| file.path != ORIGIN) {
         let path = directory.join(&file.path);
         let mut content = File::open(&path).map_err(|error| durable::name_error("read", &path, error))?;
         let mode = if file.executable { 0o755 } else { 0o644 };
@@ -87,7 +107,7 @@ fn prune(folder: &Path, written: &Path) -> io::Result<()> {
     backups.drain(..surplus).try_for_each(|(_, path)| durable::remove(&path))
 }
 
-fn listed(folder: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn listed(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let named = |error| durable::name_error("read", folder, error);
     fs::read_dir(folder).map_err(named)?.map(|entry| Ok(entry.map_err(named)?.path())).collect()
 }

@@ -3,10 +3,13 @@
 //! Two slots of [`SLOT_BYTES`], preallocated and overwritten in place, so that a full disk cannot prevent a switch. A slot
 //! is `magic, generation u64, length u32, CRC-32 of all that, JSON`; the valid one of the higher generation counts. A
 //! write goes to the other slot: cut at any byte it leaves the slot before it as it was.
+//!
+//! A record that says `committed` is first written to `state/boot.committed`, a file of the same form. Should a disk lose
+//! both slots of `state/boot`, that names the version which is certain ([`BootRecord::read_committed`]).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use protocol::control::Attempted;
 use semver::Version;
@@ -106,6 +109,9 @@ pub struct Attempt {
     /// PostgreSQL has been, or may have been, migrated.
     pub in_place: bool,
     pub trial: Trial,
+    /// A version from before is put back: approved and over in one, the floor goes with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restores: bool,
     /// It changes no program, but whose signatures count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<KeyChange>,
@@ -144,8 +150,8 @@ pub enum BootRecordError {
     Missing,
     #[error(
         "both slots of the boot record are damaged, so it is not known which version and which database belong together; \
-         nothing is started by guess. Keep the root as it is and call the publisher; a new root by `watchdog init` can \
-         be named the database that was in use"
+         nothing is started by guess. Keep the root as it is, stop the watchdog, and put a version back with \
+         `watchdog restore --root DIR`, which lists the backups that there are"
     )]
     Damaged,
     #[error("the boot record is of a newer version of Plantlink")]
@@ -207,7 +213,29 @@ impl BootRecord {
     pub fn create(&self, path: &Path) -> io::Result<()> {
         let mut bytes = self.encode(1).map_err(io::Error::other)?;
         bytes.resize(2 * SLOT_BYTES, 0);
+        if !path.exists() {
+            durable::replace(&committed(path), &bytes, durable::Access::Shared)?;
+        }
         durable::create_new(path, &bytes, durable::Access::Shared)
+    }
+
+    /// What was last committed, where [`Self::read`] finds both slots damaged. An attempt that was under way is not in it.
+    ///
+    /// # Errors
+    /// [`BootRecordError`].
+    pub fn read_committed(path: &Path) -> Result<Self, BootRecordError> {
+        newest(&committed(path)).map(|(_, record)| record)
+    }
+
+    /// Makes the file anew with this record in it, where what is there cannot be read.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn create_anew(&self, path: &Path) -> Result<(), BootRecordError> {
+        let generation = newest(&committed(path)).map_or(0, |(generation, _)| generation) + 1;
+        let mut bytes = self.encode(generation)?;
+        bytes.resize(2 * SLOT_BYTES, 0);
+        Ok(durable::replace(path, &bytes, durable::Access::Shared)?)
     }
 
     /// The switch: overwrites the slot that does not count, durably.
@@ -216,14 +244,13 @@ impl BootRecord {
     /// If there is no record to follow, or those of the file system.
     pub fn write(&self, path: &Path) -> Result<(), BootRecordError> {
         let (generation, _) = newest(path)?;
-        let generation = generation + 1;
-        let slot = if generation % 2 == 1 { 0 } else { SLOT_BYTES as u64 };
-        let slot_bytes = self.encode(generation)?;
-        let mut file = OpenOptions::new().write(true).open(path)?;
-        file.seek(SeekFrom::Start(slot))?;
-        file.write_all(&slot_bytes)?;
-        file.sync_all()?;
-        Ok(())
+        let generation = generation.checked_add(1).ok_or(BootRecordError::Damaged)?;
+        let slot = self.encode(generation)?;
+        if self.phase == Phase::Committed {
+            // First: behind the switch it would be the older of the two for a moment.
+            overwrite(&committed(path), generation, &slot)?;
+        }
+        overwrite(path, generation, &slot)
     }
 
     fn encode(&self, generation: u64) -> Result<Vec<u8>, BootRecordError> {
@@ -242,6 +269,21 @@ impl BootRecord {
         slot.resize(SLOT_BYTES, 0);
         Ok(slot)
     }
+}
+
+/// Beside the boot record.
+fn committed(path: &Path) -> PathBuf {
+    path.with_extension("committed")
+}
+
+/// In place, so that no full disk prevents it.
+fn overwrite(path: &Path, generation: u64, slot: &[u8]) -> Result<(), BootRecordError> {
+    let place = if generation % 2 == 1 { 0 } else { SLOT_BYTES as u64 };
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.seek(SeekFrom::Start(place))?;
+    file.write_all(slot)?;
+    file.sync_all()?;
+    Ok(())
 }
 
 fn newest(path: &Path) -> Result<(u64, BootRecord), BootRecordError> {
@@ -297,6 +339,25 @@ mod tests {
             std::fs::write(&path, &new).unwrap();
             assert_eq!(BootRecord::read(&path).unwrap(), record(after));
         }
+    }
+
+    #[test]
+    fn what_is_committed_is_known_where_both_slots_are_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("boot");
+        record("1.0.0-aaaaaaaa").create(&path).unwrap();
+        let mut trial = record("1.1.0-bbbbbbbb");
+        for (current, phase) in [("1.1.0-bbbbbbbb", Phase::Committed), ("1.2.0-cccccccc", Phase::Trial)] {
+            (trial.current, trial.phase) = (current.to_owned(), phase);
+            trial.write(&path).unwrap();
+        }
+        std::fs::write(&path, vec![0; 2 * SLOT_BYTES]).unwrap();
+        assert!(matches!(BootRecord::read(&path), Err(BootRecordError::Damaged)));
+        let certain = BootRecord::read_committed(&path).unwrap();
+        assert_eq!(certain, record("1.1.0-bbbbbbbb"), "a trial is not certain");
+        certain.create_anew(&path).unwrap();
+        record("1.3.0-dddddddd").write(&path).unwrap();
+        assert_eq!(BootRecord::read(&path).unwrap(), BootRecord::read_committed(&path).unwrap());
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl ActiveDatabase {
     /// a person has since named another database, or the same one by another password or name.
     pub fn named(configured: &str, database: Option<&Database>) -> Self {
         let Some(database) = database else { return Self { url: configured.to_owned(), schema: Schema::BuiltIn } };
-        if database.configured != hash(configured) {
+        if !database.is_of(configured) {
             return Self { url: configured.to_owned(), schema: Schema::Any(database.schema.clone()) };
         }
         let file = database.file.as_ref();
@@ -75,6 +75,28 @@ pub fn copy_for(configured: &Path, attempt: &Attempt) -> PathBuf {
     let stem = configured.file_stem().unwrap_or_default().to_string_lossy();
     let (number, id) = (attempt.number, attempt.id.get(..8).unwrap_or(&attempt.id));
     configured.with_file_name(format!("{stem}.{number}-{id}{ending}"))
+}
+
+impl Database {
+    /// Whether it stands for this configured URL.
+    pub fn is_of(&self, configured: &str) -> bool {
+        self.configured == hash(configured)
+    }
+}
+
+/// The files that [`copy_for`] has named.
+pub fn copies_of(configured: &Path) -> Vec<PathBuf> {
+    let (Some(folder), Some(stem)) = (configured.parent(), configured.file_stem()) else { return Vec::new() };
+    let ending = configured.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+    let stem = format!("{}.", stem.to_string_lossy());
+    let is_copy = |name: &str| {
+        let middle = name.strip_prefix(&stem).and_then(|rest| rest.strip_suffix(&ending));
+        middle.and_then(|middle| middle.split_once('-')).is_some_and(|(number, id)| {
+            number.parse::<u64>().is_ok() && id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().to_str().is_some_and(is_copy)).map(|entry| entry.path()).collect()
 }
 
 fn hash(url: &str) -> String {

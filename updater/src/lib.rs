@@ -16,6 +16,7 @@ pub mod patch;
 pub mod pending;
 pub mod progress;
 pub mod recovery;
+pub mod restore;
 pub mod settle;
 pub mod situation;
 pub mod transition;

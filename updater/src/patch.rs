@@ -120,22 +120,22 @@ fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn set_mode(file: &File, executable: bool) -> io::Result<()> {
+pub(crate) fn set_mode(file: &File, executable: bool) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     file.set_permissions(fs::Permissions::from_mode(if executable { 0o755 } else { 0o644 }))
 }
 
 /// Windows tells programs by their names.
 #[cfg(not(unix))]
-fn set_mode(_: &File, _: bool) -> io::Result<()> {
+pub(crate) fn set_mode(_: &File, _: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn make_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path).map_err(|error| durable::name_error("create", path, error))
 }
 
-fn sync_folders(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folders(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder).map_err(|error| durable::name_error("read", folder, error))? {
         let entry = entry.map_err(|error| durable::name_error("read", folder, error))?;
         if entry.file_type().map_err(|error| durable::name_error("read", &entry.path(), error))?.is_dir() {

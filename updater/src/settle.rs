@@ -13,7 +13,7 @@ use protocol::{Failure, Timestamp};
 use readings::{Place, StoreError, migrate};
 
 use crate::boot_record::{Attempt, BootRecord, BootRecordError, Database};
-use crate::database::{ActiveDatabase, copy_for};
+use crate::database::{self, ActiveDatabase, copy_for};
 use crate::package::{Dialect, Limits, reopen};
 use crate::patch::remove_tree;
 use crate::recovery::{Action, Cause, decide};
@@ -31,7 +31,10 @@ const LOCK_WITHIN: Duration = Duration::from_secs(60);
 /// run, and this is called again.
 pub fn settle(root: &InstallRoot, cause: &Cause) -> Result<(), Failure> {
     let _lock = lock(root)?;
-    let mut record = read(root)?;
+    let mut record = match read(root) {
+        Err(failure) => recover(root)?.ok_or(failure)?,
+        Ok(record) => record,
+    };
     loop {
         record = match decide(&record, cause) {
             Action::Run => break,
@@ -70,6 +73,56 @@ pub fn lock(root: &InstallRoot) -> Result<Lock, Failure> {
     }
 }
 
+/// What a disk has done to the boot record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Both slots are lost, and what was last committed is certain.
+    Mendable,
+    /// Nothing is certain.
+    Lost,
+}
+
+/// Whether the boot record is damaged; `None` also where there is none.
+pub fn damage(root: &InstallRoot) -> Option<Damage> {
+    let path = root.boot_record();
+    match (BootRecord::read(&path), BootRecord::read_committed(&path)) {
+        (Err(BootRecordError::Damaged), Ok(_)) => Some(Damage::Mendable),
+        (Err(BootRecordError::Damaged), Err(_)) => Some(Damage::Lost),
+        _ => None,
+    }
+}
+
+/// Both slots of the boot record are lost: the version that was last committed is put back, with its database. Of an
+/// attempt that may have been under way nothing was stored yet but a migration, which is taken back.
+fn recover(root: &InstallRoot) -> Result<Option<BootRecord>, Failure> {
+    if damage(root) != Some(Damage::Mendable) {
+        return Ok(None);
+    }
+    let certain = BootRecord::read_committed(&root.boot_record()).map_err(Failure::configuration)?;
+    let version = version_of(&certain.current)?;
+    let configured = Credentials::read(&root.credentials_file())?.require_database_url()?;
+    // Of a database that was named since nothing is known, so nothing of it is taken back.
+    let known = certain.database.as_ref().is_none_or(|database| database.is_of(&configured));
+    let in_place = known && matches!(readings::place(&configured, root.path()), Ok(Place::Postgres));
+    let step = Step::Restore {
+        id: format!("{:032x}", rand::random::<u128>()),
+        from_version: version.clone(),
+        to_version: version,
+        to: certain.current.clone(),
+        database: certain.database.clone(),
+        in_place,
+    };
+    let mut record = certain.after(step).map_err(Failure::failed)?;
+    record.floor.clone_from(&certain.floor);
+    if let Some(attempt) = &mut record.attempt {
+        let what = "the boot record was damaged on the disk; the version that was last committed runs, and an update \
+                    that was under way is given up";
+        attempt.error = Some(what.to_owned());
+    }
+    record.create_anew(&root.boot_record()).map_err(Failure::disk)?;
+    Ok(Some(record))
+}
+
 /// # Errors
 /// A boot record that cannot be gone by; nothing is guessed.
 pub fn read(root: &InstallRoot) -> Result<BootRecord, Failure> {
@@ -105,11 +158,14 @@ pub fn finish_commit(root: &InstallRoot, record: &BootRecord) -> Result<BootReco
             format!("packages are signed by the keys of version {} from now on", keys.version)
         }
         None => {
+            if attempt.restores && attempt.in_place {
+                undo(root, attempt)?;
+            }
             shown(write_version(root, &attempt.to_version.to_string()))?;
             format!("version {} runs", attempt.to_version)
         }
     };
-    let unlogged = log(root, log_line(attempt, None))?;
+    let unlogged = log(root, log_line(attempt, attempt.error.clone()))?;
     shown(pending::clear(root, &attempt.manifest_sha256))?;
     progress::note_once(root, "done", 100, &done);
     let finish = Step::Finish { unlogged };
@@ -136,6 +192,19 @@ pub fn finish_fallback(root: &InstallRoot, record: &BootRecord) -> Result<BootRe
     let next = record.after(finish.clone()).map_err(Failure::failed)?;
     clean(root, &next, &copied_database(root, attempt));
     write(root, record, finish)
+}
+
+/// PostgreSQL: takes back what updates have made of the schema since the version that is put back; rehearsed before.
+fn undo(root: &InstallRoot, attempt: &Attempt) -> Result<(), Failure> {
+    let configured = Credentials::read(&root.credentials_file())?.require_database_url()?;
+    let target = attempt.database.as_ref().map(|database| database.schema.as_str());
+    let names = migrate::undo(&configured, target, false).map_err(|error| {
+        Failure::try_later(format!("the database cannot be taken back yet: {error}; this is tried again"))
+    })?;
+    if !names.is_empty() {
+        eprintln!("the database was taken back: {}", names.join(", "));
+    }
+    Ok(())
 }
 
 /// PostgreSQL: asks whether the attempt's migration is there, and takes it back in one transaction if it is. Whatever it
@@ -229,7 +298,8 @@ fn clean(root: &InstallRoot, next: &BootRecord, databases: &[PathBuf]) {
             tell(remove_tree(&entry.path()));
         }
     }
-    for file in databases.iter().filter(|file| file.starts_with(root.path())) {
+    let strays = stray_copies(root, next);
+    for file in databases.iter().chain(&strays).filter(|file| file.starts_with(root.path())) {
         for ending in ["-wal", "-shm", "-journal", ""] {
             tell(durable::remove(&PathBuf::from(format!("{}{ending}", file.display()))));
         }
@@ -240,6 +310,10 @@ fn clean(root: &InstallRoot, next: &BootRecord, databases: &[PathBuf]) {
 fn superseded_databases(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> Vec<PathBuf> {
     let place = |database: Option<&Database>| sqlite_place(root, database);
     let Some(before) = &record.previous else { return Vec::new() };
+    // A record that was put back itself stays where it is.
+    if attempt.to.as_ref() == Some(&record.current) {
+        return Vec::new();
+    }
     let kept = [place(record.database.as_ref()), place(attempt.database.as_ref())];
     place(before.database.as_ref()).into_iter().filter(|path| !kept.contains(&Some(path.clone()))).collect()
 }
@@ -247,6 +321,15 @@ fn superseded_databases(root: &InstallRoot, record: &BootRecord, attempt: &Attem
 /// SQLite: the copy that a failed attempt may have made.
 fn copied_database(root: &InstallRoot, attempt: &Attempt) -> Vec<PathBuf> {
     sqlite_place(root, None).map(|original| copy_for(&original, attempt)).into_iter().collect()
+}
+
+/// SQLite: copies that no attempt came to own, because it was killed before the boot record knew of it.
+fn stray_copies(root: &InstallRoot, next: &BootRecord) -> Vec<PathBuf> {
+    let Some(original) = sqlite_place(root, None) else { return Vec::new() };
+    let previous = next.previous.as_ref().and_then(|previous| previous.database.as_ref());
+    let owned = [next.database.as_ref(), previous].map(|database| sqlite_place(root, database));
+    let copies = database::copies_of(&original);
+    copies.into_iter().filter(|copy| !owned.contains(&Some(copy.clone()))).collect()
 }
 
 fn sqlite_place(root: &InstallRoot, database: Option<&Database>) -> Option<PathBuf> {

@@ -16,6 +16,15 @@ pub enum Step {
     Switch { database: Option<Database> },
     /// A package of keys: what it names is laid ready, and counts from now on.
     Trust(KeyChange),
+    /// A version from before is laid ready, its database with it, or with a rehearsed way back to it.
+    Restore {
+        id: String,
+        from_version: Version,
+        to_version: Version,
+        to: String,
+        database: Option<Database>,
+        in_place: bool,
+    },
     /// The new version is about to be started, in this boot of the machine.
     Start { boot: Option<String> },
     /// The new version has proved itself.
@@ -49,21 +58,13 @@ impl BootRecord {
         match (self.phase, step, next.attempt.as_mut()) {
             (Phase::Committed, Step::Approve { id, manifest_sha256, from_version, to_version }, _) => {
                 next.phase = Phase::Preparing;
-                next.attempts += 1;
-                next.attempt = Some(Attempt {
-                    number: next.attempts,
-                    id,
-                    manifest_sha256,
-                    from_version,
-                    to_version,
-                    to: None,
-                    database: None,
-                    in_place: false,
-                    trial: Trial::default(),
-                    keys: None,
-                    error: None,
-                    more: serde_json::Map::new(),
-                });
+                next.begin(id, manifest_sha256, from_version, to_version);
+            }
+            (Phase::Committed, Step::Restore { id, from_version, to_version, to, database, in_place }, _) => {
+                next.phase = Phase::Committing;
+                let attempt = next.begin(id, String::new(), from_version, to_version);
+                (attempt.to, attempt.database, attempt.in_place) = (Some(to), database, in_place);
+                attempt.restores = true;
             }
             (Phase::Preparing, Step::Migrate { to, in_place }, Some(attempt)) => {
                 next.phase = Phase::Migrating;
@@ -102,6 +103,31 @@ impl BootRecord {
         Ok(next)
     }
 
+    fn begin(
+        &mut self,
+        id: String,
+        manifest_sha256: String,
+        from_version: Version,
+        to_version: Version,
+    ) -> &mut Attempt {
+        self.attempts += 1;
+        self.attempt.insert(Attempt {
+            number: self.attempts,
+            id,
+            manifest_sha256,
+            from_version,
+            to_version,
+            to: None,
+            database: None,
+            in_place: false,
+            trial: Trial::default(),
+            restores: false,
+            keys: None,
+            error: None,
+            more: serde_json::Map::new(),
+        })
+    }
+
     fn commit(&mut self) {
         self.phase = Phase::Committed;
         let Some(attempt) = self.attempt.take() else { return };
@@ -115,8 +141,13 @@ impl BootRecord {
         }
         let Some(to) = attempt.to else { return };
         let database = std::mem::replace(&mut self.database, attempt.database);
-        self.previous = Some(Previous { current: std::mem::replace(&mut self.current, to), database });
-        if self.floor.cmp_precedence(&attempt.to_version).is_lt() {
+        let to_is_other = to != self.current;
+        if to_is_other {
+            self.previous = Some(Previous { current: std::mem::replace(&mut self.current, to), database });
+        }
+        // What is put back on site may be followed by what follows it.
+        let put_back = attempt.restores && to_is_other;
+        if put_back || self.floor.cmp_precedence(&attempt.to_version).is_lt() {
             self.floor = attempt.to_version;
         }
     }
@@ -136,6 +167,14 @@ mod tests {
             },
             Step::Migrate { to: "1.1.0-bbbbbbbb".into(), in_place: true },
             Step::Switch { database: None },
+            Step::Restore {
+                id: "r".into(),
+                from_version: Version::new(1, 0, 0),
+                to_version: Version::new(0, 9, 0),
+                to: "1.1.0-bbbbbbbb".into(),
+                database: None,
+                in_place: false,
+            },
             Step::Trust(KeyChange { version: 2, floor: Some(Version::new(0, 9, 0)) }),
             Step::Start { boot: Some("b".into()) },
             Step::Pass,

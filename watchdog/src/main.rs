@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use config::InstallRoot;
 use protocol::Failure;
 use updater::recovery::{self, Cause};
-use watchdog::{Init, check_config, init, launch, reset_pin, show_status, supervise, upgrade_launcher};
+use watchdog::{Init, check_config, init, launch, reset_pin, restore, show_status, supervise, upgrade_launcher};
 
 /// Lays out an install root, and keeps its programs running.
 #[derive(Parser)]
@@ -91,6 +91,17 @@ enum Verb {
         #[arg(long, value_parser = parse_pin)]
         pin: Option<String>,
     },
+    /// Put a version back that was backed up before an update; without a backup, list them
+    Restore {
+        #[command(flatten)]
+        root: Root,
+        /// Its number in the list, or its file
+        #[arg(value_name = "BACKUP")]
+        backup: Option<String>,
+        /// The operator's PIN; without it it is asked for
+        #[arg(long, value_parser = parse_pin)]
+        pin: Option<String>,
+    },
     /// Replace the launcher by the running version's watchdog; on site, called as the launcher itself
     UpgradeLauncher {
         #[command(flatten)]
@@ -140,6 +151,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         }
         Verb::Status { root, json } => daemon::runtime()?.block_on(show_status(&InstallRoot::new(&root.root), json)),
         Verb::ResetPin { root, pin } => reset_pin(&InstallRoot::new(&root.root), pin),
+        Verb::Restore { root, backup, pin } => restore(&InstallRoot::new(&root.root), backup.as_deref(), pin),
         Verb::UpgradeLauncher { root } => upgrade_launcher(&InstallRoot::new(&root.root)),
         Verb::CheckConfig { root } => check_config(&InstallRoot::new(&root.root)),
     }

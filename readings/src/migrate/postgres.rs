@@ -79,8 +79,8 @@ pub fn up(url: &str, migrations: &[Migration], attempt: &str) -> Result<Migrated
         run(&mut transaction, &migration.name, &migration.up)?;
         check_kept(&mut transaction)?;
         transaction.execute(
-            "INSERT INTO schema_migrations (name, sha256, attempt) VALUES ($1, $2, $3)",
-            &[&migration.name, &migration.sha256(), &attempt],
+            "INSERT INTO schema_migrations (name, sha256, attempt, down) VALUES ($1, $2, $3, $4)",
+            &[&migration.name, &migration.sha256(), &attempt, &migration.down],
         )?;
         applied.insert(migration.name.clone(), migration.sha256());
         names.push(migration.name.clone());
@@ -117,6 +117,46 @@ pub fn down(
         transaction.execute("DELETE FROM schema_migrations WHERE name = $1", &[name])?;
     }
     commit(transaction)?;
+    Ok(names)
+}
+
+/// Takes back, newest first and in one transaction, what updates have applied, until the schema is `target` (`None`: until
+/// nothing is left that an update has applied), and returns the names. The way back of each was kept beside its name. A
+/// rehearsal does the same and rolls it back.
+///
+/// # Errors
+/// [`StoreError`]; then nothing is taken back.
+pub fn undo(url: &str, target: Option<&str>, rehearsal: bool) -> Result<Vec<String>, StoreError> {
+    let mut client = open(url)?;
+    let mut transaction = begin(&mut client)?;
+    let mut applied = postgres_store::applied(&mut transaction)?;
+    let before = bearings(&mut transaction)?;
+    let rows = transaction.query(
+        "SELECT name, down FROM schema_migrations WHERE attempt IS NOT NULL ORDER BY applied_at DESC, name DESC",
+        &[],
+    )?;
+    let mut names = Vec::new();
+    for row in rows {
+        if target == Some(schema_of(&applied).as_str()) {
+            break;
+        }
+        let (name, down): (String, Option<String>) = (row.get(0), row.get(1));
+        let down = down.ok_or_else(|| StoreError::Schema(format!("there is no way back from migration {name}")))?;
+        run(&mut transaction, &format!("{name} (down)"), &down)?;
+        transaction.execute("DELETE FROM schema_migrations WHERE name = $1", &[&name])?;
+        applied.remove(&name);
+        names.push(name);
+    }
+    if target.is_some_and(|target| target != schema_of(&applied)) {
+        return Err(StoreError::Schema("no way back leads to the schema of that version".into()));
+    }
+    check_kept(&mut transaction)?;
+    before.check_unchanged(&bearings(&mut transaction)?)?;
+    if rehearsal {
+        transaction.rollback()?
+    } else {
+        commit(transaction)?
+    }
     Ok(names)
 }
 

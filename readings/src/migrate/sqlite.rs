@@ -88,6 +88,69 @@ pub fn migrate(path: &Path, migrations: &[Migration], attempt: &str) -> Result<M
     Ok(Migrated { schema: schema_of(&applied), applied: names })
 }
 
+/// Adds to `to`, a copy of an older state of `from`, every reading that `from` has beyond it, with its `seq`, and all that
+/// tells readings apart. Returns how many.
+///
+/// # Errors
+/// [`StoreError`], also when `from` does not continue `to`; then the copy is good for nothing.
+pub fn carry_over(from: &Path, to: &Path) -> Result<u64, StoreError> {
+    let mut connection = open(to)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.execute("ATTACH DATABASE ?1 AS newer", [from.to_string_lossy()])?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let strange: i64 = transaction.query_row(
+        "SELECT (SELECT count(*) FROM (SELECT number, epoch, first_seq FROM epochs
+                                       EXCEPT SELECT number, epoch, first_seq FROM newer.epochs))
+              + (SELECT count(*) FROM head JOIN newer.head AS newer WHERE head.last_seq > newer.last_seq)
+              + (SELECT count(*) FROM (SELECT last_seq, writer, position FROM batches
+                                       ORDER BY last_seq DESC LIMIT 1) AS newest
+                 WHERE NOT EXISTS (SELECT 1 FROM newer.batches AS same WHERE same.last_seq = newest.last_seq
+                                   AND same.writer = newest.writer AND same.position = newest.position)
+                   AND EXISTS (SELECT 1 FROM newer.batches AS same WHERE same.last_seq <= newest.last_seq))",
+        [],
+        |row| row.get(0),
+    )?;
+    if strange != 0 {
+        let what = format!("{} is not an older state of {}", to.display(), from.display());
+        return Err(StoreError::Refused(what));
+    }
+    transaction.execute_batch(
+        "INSERT INTO epochs (number, epoch, first_seq, started_at)
+             SELECT number, epoch, first_seq, started_at FROM newer.epochs
+             WHERE number NOT IN (SELECT number FROM main.epochs);
+         INSERT INTO tags (name, unit)
+             SELECT DISTINCT name, unit FROM newer.tags AS newer
+             WHERE NOT EXISTS (SELECT 1 FROM main.tags AS old WHERE old.name = newer.name AND old.unit IS newer.unit);
+         INSERT INTO readings (seq, time, tag, value, quality, text)
+             SELECT seq, time, old.id, value, quality, text
+             FROM newer.readings AS reading
+             JOIN newer.tags AS tag ON tag.id = reading.tag
+             JOIN main.tags AS old ON old.name = tag.name AND old.unit IS tag.unit
+             WHERE seq > (SELECT last_seq FROM main.head);
+         INSERT INTO batches (last_seq, first_seq, writer, position, first_time, last_time)
+             SELECT last_seq, first_seq, writer, position, first_time, last_time FROM newer.batches
+             WHERE last_seq > (SELECT last_seq FROM main.head);
+         INSERT OR REPLACE INTO ingest (writer, position) SELECT writer, position FROM newer.ingest;",
+    )?;
+    let (before, after): (i64, i64) = transaction.query_row(
+        "SELECT main.head.last_seq, newer.head.last_seq FROM main.head, newer.head",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let carried: i64 =
+        transaction.query_row("SELECT count(*) FROM main.readings WHERE seq > ?1", [before], |row| row.get(0))?;
+    if carried != after - before {
+        let what = format!("{} readings should be carried over, and {carried} were found", after - before);
+        return Err(StoreError::Refused(what));
+    }
+    transaction.execute("UPDATE main.head SET last_seq = ?1", [after])?;
+    transaction.commit()?;
+    connection.execute_batch("DETACH DATABASE newer")?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(carried.unsigned_abs())
+}
+
 fn run(connection: &mut Connection, migration: &Migration) -> Result<(), StoreError> {
     connection.authorizer(Some(authorize))?;
     let outcome = connection.execute_batch(&migration.up);

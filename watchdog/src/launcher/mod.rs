@@ -4,6 +4,7 @@
 //! It decides nothing by itself: the boot record is changed by `watchdog settle`, a process of one thread that does one
 //! thing, and what is to be done follows from `updater::recovery`.
 
+mod safe_mode;
 mod settling;
 mod strays;
 mod supervisor;
@@ -17,6 +18,7 @@ use daemon::Control;
 use durable::{Lock, LockError};
 use protocol::{Exit, Failure};
 use updater::boot_record::{BootRecord, Phase};
+use updater::settle::Damage;
 use updater::{settle, situation};
 
 use crate::backoff::{Backoff, Pause};
@@ -50,10 +52,20 @@ pub async fn launch(root: &InstallRoot) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
     let _only = only_watchdog(root)?;
-    settle::read(root)?;
+    let control = Control::start();
+    match (settle::read(root), settle::damage(root)) {
+        (Err(failure), Some(Damage::Mendable)) => {
+            tracing::error!(%failure, "what was last committed is certain, and runs again");
+        }
+        (Err(failure), Some(Damage::Lost)) => {
+            safe_mode::tell(&settings, &control, &failure).await;
+            return Err(failure);
+        }
+        (outcome, _) => drop(outcome?),
+    }
     // What a killed launcher has left goes by itself, or has to.
     strays::wait_until_gone(&root.versions()).await;
-    let mut launcher = Launcher { root: root.clone(), settings, control: Control::start(), has_collected: false };
+    let mut launcher = Launcher { root: root.clone(), settings, control, has_collected: false };
     launcher.run().await
 }
 

@@ -26,6 +26,7 @@ use crate::status::RunFile;
 use board::Board;
 use child::{Child, Orders};
 use desk::Desk;
+pub use pin::PinJudge;
 use ports::Ports;
 
 /// In the order in which they start.
