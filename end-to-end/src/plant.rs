@@ -55,9 +55,60 @@ impl Plant {
     /// # Panics
     /// If it cannot be started.
     pub fn start(&mut self) {
-        let log = std::fs::File::create(self.root.join("logs/watchdog.log")).expect("the root has a folder for logs");
         let mut command = self.command("watchdog");
-        command.arg("run").arg("--root").arg(&self.root).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        command.arg("run").arg("--root").arg(&self.root);
+        self.spawn(command);
+    }
+
+    /// As [`Self::start`], in a boot of the machine that has this id, with processes of its own that
+    /// [`Self::cut_power`] ends. Namespaces do it; the product knows nothing of them.
+    ///
+    /// # Panics
+    /// If the operating system does not permit that here.
+    pub fn start_in_boot(&mut self, boot: &str) {
+        let id = self.root.with_extension("boot_id");
+        std::fs::write(&id, format!("{boot}\n")).expect("a writable folder");
+        let mut namespaces = vec!["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        if !rustix::process::geteuid().is_root() {
+            namespaces.push("--map-root-user");
+        }
+        let script = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+        let unshared = |program: &Path| {
+            let mut command = Command::new("unshare");
+            command.args(&namespaces).args(["sh", "-c", script]).arg(&id).arg(program).stdin(Stdio::null());
+            command
+        };
+        let tried = run(unshared("cat".as_ref()).arg("/proc/sys/kernel/random/boot_id"));
+        assert_eq!(
+            tried.output.trim(),
+            boot,
+            "a power cut cannot be played here, which takes unshare(1) and the right to mount: {}",
+            tried.errors
+        );
+        let mut command = unshared(&self.root.join("watchdog"));
+        command.arg("run").arg("--root").arg(&self.root);
+        self.configure(&mut command);
+        self.spawn(command);
+    }
+
+    /// Ends every process of the plant at one and the same moment, with no time for anything. Started again it may be in
+    /// another boot, or in the same.
+    ///
+    /// # Panics
+    /// If it was not started by [`Self::start_in_boot`].
+    pub fn cut_power(&mut self) {
+        let mut child = self.running.take().expect("the plant was started");
+        let pid = child.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        // The first process of a namespace takes all others with it.
+        let first = children.split_whitespace().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+        kill_process(first.expect("unshare has a child"), Signal::KILL).expect("our own child");
+        child.wait().expect("our own child");
+    }
+
+    fn spawn(&mut self, mut command: Command) {
+        let log = std::fs::File::create(self.root.join("logs/watchdog.log")).expect("the root has a folder for logs");
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         // In a group of its own, so that a Ctrl-C at the terminal reaches it through the pipe alone.
         let child = command.env("PLANTLINK_SUPERVISED", "1").process_group(0).spawn();
         self.running = Some(child.expect("init has laid a watchdog there"));
@@ -101,10 +152,14 @@ impl Plant {
             name => program(name),
         };
         command.stdin(Stdio::null());
+        self.configure(&mut command);
+        command
+    }
+
+    fn configure(&self, command: &mut Command) {
         for (key, value) in &self.settings {
             command.env(format!("PLANTLINK_{key}"), value);
         }
-        command
     }
 
     /// What `watchdog status --json` says; `None` while nobody answers.

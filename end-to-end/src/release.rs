@@ -63,6 +63,18 @@ impl Release {
         release
     }
 
+    /// A program of the version that runs there, behind a shell script: `"$real"` is that program, in the new version's
+    /// own directory, so that it reports the new version.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    #[must_use]
+    pub fn wrapped(self, plant: &Plant, program: &str, text: &str) -> Self {
+        let old = plant.version_directory().join(program);
+        let link = format!("real=\"${{0%/*}}/{program}.real\"\nln -f '{}' \"$real\"\n", old.display());
+        self.script(program, &(link + text))
+    }
+
     /// # Panics
     /// If it cannot be written.
     #[must_use]

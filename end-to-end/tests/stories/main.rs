@@ -12,6 +12,7 @@ mod proxy;
 mod publishing;
 mod pulling;
 mod supervision;
+mod trials;
 mod updating;
 
 use std::path::PathBuf;

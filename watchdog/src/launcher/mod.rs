@@ -23,6 +23,7 @@ use updater::{settle, situation};
 
 use crate::backoff::{Backoff, Pause};
 use crate::executable;
+use crate::license;
 use settling::{Settling, Why};
 use supervisor::{Event, Supervisor};
 use trial::{Trial, Verdict};
@@ -201,7 +202,10 @@ impl Launcher {
 
     async fn watch(&mut self, record: &BootRecord, running: &mut Supervisor, waits: bool) -> Result<End, Failure> {
         let version = situation::version_of(record.running())?.to_string();
-        let mut trial = Trial::new(self.settings.update_trial, version, Instant::now());
+        // Judged here as well: the new version might find itself without a licence, and run on without its collector.
+        let collects =
+            record.phase == Phase::Trial && (self.has_collected || license::check(&self.root, &self.settings).is_ok());
+        let mut trial = Trial::new(self.settings.update_trial, version, collects, Instant::now());
         let mut settling = None;
         let mut beaten = Instant::now();
         let mut ticks = tokio::time::interval(LOOK_EVERY);

@@ -8,6 +8,8 @@ use protocol::control::Pulse;
 pub struct Trial {
     length: Duration,
     version: String,
+    /// Children that have to run.
+    needed: &'static [&'static str],
     started: Instant,
     beaten: Instant,
     /// Since when all children have been ready without a break.
@@ -36,8 +38,10 @@ const LEAST_SPOOL_SECONDS: f64 = 30.0;
 const ILL: Duration = Duration::from_secs(8);
 
 impl Trial {
-    pub fn new(length: Duration, version: String, now: Instant) -> Self {
-        Self { length, version, started: now, beaten: now, ready_since: None, ill_since: None, failed: None }
+    /// `collects`: this plant has a licence, so a version that starts no collector is ill.
+    pub fn new(length: Duration, version: String, collects: bool, now: Instant) -> Self {
+        let needed: &[&str] = if collects { &["agent", "collector", "portal"] } else { &["agent", "portal"] };
+        Self { length, version, needed, started: now, beaten: now, ready_since: None, ill_since: None, failed: None }
     }
 
     pub fn beat(&mut self, pulse: &Pulse, now: Instant) {
@@ -54,7 +58,7 @@ impl Trial {
                     .get_or_insert_with(|| format!("{child} reports version {version} instead of {}", self.version));
             }
         }
-        let ready = ["agent", "portal"].iter().all(|child| pulse.versions.contains_key(*child))
+        let ready = self.needed.iter().all(|child| pulse.versions.contains_key(*child))
             && pulse.versions.values().all(Option::is_some);
         match (ready, self.ready_since) {
             (true, _) => {
@@ -104,8 +108,12 @@ mod tests {
 
     /// Beats every second what `at` says, and tells the verdict and its second.
     fn try_out(length: u64, at: impl Fn(u64) -> Option<Pulse>) -> (Verdict, u64) {
+        try_out_where(true, length, at)
+    }
+
+    fn try_out_where(collects: bool, length: u64, at: impl Fn(u64) -> Option<Pulse>) -> (Verdict, u64) {
         let start = Instant::now();
-        let mut trial = Trial::new(Duration::from_secs(length), "2.0.0".to_owned(), start);
+        let mut trial = Trial::new(Duration::from_secs(length), "2.0.0".to_owned(), collects, start);
         for second in 0..1000 {
             let now = start + Duration::from_secs(second);
             if let Some(pulse) = at(second) {
@@ -133,7 +141,7 @@ mod tests {
             pulse.versions.remove("collector");
             Some(pulse)
         };
-        assert_eq!(try_out(1, unlicensed), (Verdict::Passed, 1));
+        assert_eq!(try_out_where(false, 1, unlicensed), (Verdict::Passed, 1));
     }
 
     #[test]
@@ -147,6 +155,11 @@ mod tests {
             ("stops being ready", |second| Some(pulse(if second < 20 { GOOD } else { [None; 3] }, false))),
             ("only two of three", |_| {
                 Some(Pulse { versions: [("agent".to_owned(), Some("2.0.0".to_owned()))].into(), ..Pulse::default() })
+            }),
+            ("no collector where there is a licence", |_| {
+                let mut pulse = pulse(GOOD, false);
+                pulse.versions.remove("collector");
+                Some(pulse)
             }),
         ] {
             let (verdict, second) = try_out(60, at);

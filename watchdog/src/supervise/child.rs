@@ -10,6 +10,7 @@ use protocol::control::{ChildState, FromChild, Role, ToChild};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, watch};
+use updater::boot_record::Phase;
 
 use super::board::Board;
 use super::desk::Desk;
@@ -21,6 +22,8 @@ use crate::process::{ControlLines, Log, Output, Process, bounded_line};
 
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// A version that hangs must not pass a trial because nobody has asked it meanwhile.
+const PROBE_ON_TRIAL_EVERY: Duration = Duration::from_secs(1);
 const PROBE_WITHIN: Duration = Duration::from_secs(2);
 const PROBES_MISSED: u32 = 3;
 /// A child that has not said by then where its health is asked for is taken for hung.
@@ -323,7 +326,8 @@ async fn probe(name: &str, board: &Board) {
     let started = Instant::now();
     let mut missed = 0;
     while missed < PROBES_MISSED {
-        tokio::time::sleep(PROBE_EVERY).await;
+        let on_trial = board.current_phase() == Phase::Trial;
+        tokio::time::sleep(if on_trial { PROBE_ON_TRIAL_EVERY } else { PROBE_EVERY }).await;
         let answered = match board.health_address(name) {
             Some(address) => match daemon::ask(&format!("{address}/readyz"), PROBE_WITHIN).await {
                 Ok((status, _)) => {
@@ -332,6 +336,7 @@ async fn probe(name: &str, board: &Board) {
                 }
                 Err(error) => {
                     tracing::warn!(child = name, error, "did not answer");
+                    board.healthy(name, false);
                     false
                 }
             },
