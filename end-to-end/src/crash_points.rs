@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use config::InstallRoot;
 use protocol::Timestamp;
-use readings::{Batch, Quality, Reading};
+use readings::{Batch, Quality, Reading, Span};
 use semver::Version;
 use updater::boot_record::{BootRecord, Phase};
 use updater::database::ActiveDatabase;
@@ -137,7 +137,16 @@ impl Bench {
         let _ = fs::remove_dir_all(to);
         fs::create_dir_all(to).expect("a writable folder");
         run(Command::new("cp").arg("-a").arg(self.root.path()).arg(to.join("root"))).good();
-        Self { folder: to.to_owned(), root: InstallRoot::new(&to.join("root")), old_tree: self.old_tree.clone() }
+        self.elsewhere(to)
+    }
+
+    /// The same in another folder, which somebody else fills.
+    pub fn elsewhere(&self, folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            root: InstallRoot::new(&folder.join("root")),
+            old_tree: self.old_tree.clone(),
+        }
     }
 
     /// Points the copy at another PostgreSQL database.
@@ -173,6 +182,15 @@ impl Bench {
     /// If strace cannot be run.
     pub fn run_with(&self, what: Run, injection: &Injection) -> Option<i32> {
         run_with(program("watchdog").get_program().as_ref(), &self.arguments(what), injection)
+    }
+
+    /// Runs it under a strace that is told what to do; its exit code, `None` if it was killed.
+    ///
+    /// # Panics
+    /// If strace cannot be run.
+    pub fn run_under(&self, mut strace: Command, what: Run) -> Option<i32> {
+        strace.arg(program("watchdog").get_program()).args(self.arguments(what));
+        started(strace)
     }
 
     fn arguments(&self, what: Run) -> Vec<String> {
@@ -234,10 +252,16 @@ impl Bench {
         }
         let database = ActiveDatabase::of(&self.root).map_err(|failure| failure.message)?;
         // Opens only with the schema that belongs to the version.
-        let head =
-            database.open(self.root.path()).and_then(|mut store| store.head()).map_err(|error| error.to_string())?;
+        let mut store = database.open(self.root.path()).map_err(|error| error.to_string())?;
+        let head = store.head().map_err(|error| error.to_string())?;
         if head.last_seq != READINGS {
             return Err(format!("{} readings instead of {READINGS}", head.last_seq));
+        }
+        let mut values = Vec::new();
+        let span = Span::all(head.first_seq, head.last_seq);
+        store.read(span, &mut |row| values.extend(row.value)).map_err(|error| error.to_string())?;
+        if values != (0..READINGS).map(|number| number as f64).collect::<Vec<_>>() {
+            return Err(format!("the readings are {values:?}"));
         }
         let lines = updater::update_log::newest(&self.root, 100);
         if lines.len() as u64 != record.attempts || lines[0].status != (if at == At::New { "ok" } else { "failed" }) {

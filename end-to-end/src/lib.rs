@@ -2,14 +2,15 @@
 //!
 //! [`programs`] finds the built executables, [`headquarters`] has keys and pulls, [`plant`] is an install root with a
 //! running watchdog, [`portal`] is how its operator is played, [`release`] is a new version as a publisher makes it,
-//! [`exactly_once`] compares what HQ has with what the plant stored, and [`crash_points`] kills an update wherever it
-//! changes something.
+//! [`exactly_once`] compares what HQ has with what the plant stored, [`crash_points`] kills an update wherever it
+//! changes something, and [`lossy_disk`] cuts the power there.
 
 #![cfg(unix)]
 
 pub mod crash_points;
 pub mod exactly_once;
 pub mod headquarters;
+pub mod lossy_disk;
 pub mod plant;
 pub mod portal;
 pub mod programs;

@@ -8,6 +8,7 @@ mod crashes;
 mod door;
 mod outages;
 mod plain_client;
+mod power_cuts;
 mod proxy;
 mod publishing;
 mod pulling;
