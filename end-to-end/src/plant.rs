@@ -23,6 +23,8 @@ pub struct Plant {
     running: Option<Child>,
     /// Overrides of `config.txt`.
     settings: Vec<(String, String)>,
+    /// Further arguments of `watchdog run`.
+    pub run_with: Vec<String>,
 }
 
 pub const PIN: &str = "482915";
@@ -42,7 +44,8 @@ impl Plant {
         }
         run(&mut command).good();
         let any = ["AGENT_PORT", "PORTAL_PORT", "METRICS_PORT"].map(|key| (key.to_owned(), "0".to_owned()));
-        Self { root: root.to_owned(), database: database.to_owned(), running: None, settings: any.into() }
+        let (root, database) = (root.to_owned(), database.to_owned());
+        Self { root, database, running: None, settings: any.into(), run_with: Vec::new() }
     }
 
     /// Overrides a key of `config.txt` from the next start on.
@@ -56,7 +59,7 @@ impl Plant {
     /// If it cannot be started.
     pub fn start(&mut self) {
         let mut command = self.command("watchdog");
-        command.arg("run").arg("--root").arg(&self.root);
+        command.arg("run").arg("--root").arg(&self.root).args(&self.run_with);
         self.spawn(command);
     }
 
@@ -207,10 +210,18 @@ impl Plant {
     /// # Panics
     /// If it does not end well.
     pub fn stop(&mut self) {
+        self.stop_with(0);
+    }
+
+    /// As [`Self::stop`], with another exit code.
+    ///
+    /// # Panics
+    /// If it ends with another one.
+    pub fn stop_with(&mut self, code: i32) {
         let Some(mut child) = self.running.take() else { return };
         kill_process(Pid::from_child(&child), Signal::TERM).expect("our own child");
         let status = child.wait().expect("our own child");
-        assert!(status.success(), "the watchdog ended with {status}\n{}", self.logs());
+        assert_eq!(status.code(), Some(code), "the watchdog ended with {status}\n{}", self.logs());
     }
 
     /// `kill -9` of the launcher alone.

@@ -3,6 +3,8 @@
 use config::{Credentials, InstallRoot, Mistakes, Settings, Sources};
 use protocol::Failure;
 use protocol::signing::PublicKey;
+use updater::boot_record::BootRecord;
+use updater::trusted_keys;
 
 use crate::license;
 
@@ -17,10 +19,12 @@ pub fn check_config(root: &InstallRoot) -> Result<(), Failure> {
     Credentials::read(&root.credentials_file()).map_err(&mut note).ok();
     Sources::read(&root.sources_file()).map_err(&mut note).ok();
     if let Some(settings) = settings {
-        for key in [&settings.server_public_key_file, &settings.update_public_key_file] {
-            if let Err(error) = PublicKey::read_all(&root.resolve(key)) {
-                found.push(error.to_string());
-            }
+        if let Err(error) = PublicKey::read_all(&root.resolve(&settings.server_public_key_file)) {
+            found.push(error.to_string());
+        }
+        let record = BootRecord::read(&root.boot_record()).map_err(Failure::configuration);
+        if let Err(failure) = record.and_then(|record| trusted_keys::read(root, &settings, &record)) {
+            found.push(failure.message);
         }
         if let Err(error) = license::check(root, &settings) {
             found.push(error);

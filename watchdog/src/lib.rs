@@ -4,6 +4,8 @@
 mod backoff;
 mod check_config;
 mod child_log;
+#[cfg(target_os = "linux")]
+mod confine;
 mod init;
 mod launcher;
 mod license;
@@ -15,6 +17,8 @@ mod supervise;
 mod upgrade_launcher;
 
 pub use check_config::check_config;
+#[cfg(target_os = "linux")]
+pub use confine::confine;
 pub use init::{Init, init};
 pub use launcher::launch;
 pub use reset_pin::reset_pin;

@@ -50,6 +50,24 @@ enum Verb {
     Run {
         #[command(flatten)]
         root: Root,
+        /// Run each program as a user of its own: NAME-collector, NAME-agent and NAME-portal, which share the group NAME
+        #[cfg(target_os = "linux")]
+        #[arg(long, value_name = "NAME")]
+        users: Option<String>,
+    },
+    /// Give up every right to write but to a program's own places, and become it; started by `supervise`
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Confine {
+        #[command(flatten)]
+        root: Root,
+        /// Whose places
+        #[arg(long)]
+        child: String,
+        #[arg(long)]
+        users: Option<String>,
+        #[arg(last = true, required = true)]
+        command: Vec<std::ffi::OsString>,
     },
     /// Supervise the children of this version; started by `run`
     #[command(hide = true)]
@@ -138,7 +156,18 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Init { root, database, keys, pin, license, simulator } => {
             init(&InstallRoot::new(&root.root), &Init { database, keys, pin, license, simulator })
         }
-        Verb::Run { root } => daemon::runtime()?.block_on(launch(&InstallRoot::new(&root.root))),
+        #[cfg(target_os = "linux")]
+        Verb::Run { root, users } => {
+            daemon::runtime()?.block_on(launch(&InstallRoot::new(&root.root), users.as_deref()))
+        }
+        #[cfg(not(target_os = "linux"))]
+        Verb::Run { root } => daemon::runtime()?.block_on(launch(&InstallRoot::new(&root.root), None)),
+        #[cfg(target_os = "linux")]
+        Verb::Confine { root, child, users, command } => {
+            let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("no program is named"))?;
+            let root = InstallRoot::new(&root.root);
+            watchdog::confine(&root, &child, users.as_deref(), program.as_ref(), arguments)
+        }
         Verb::Supervise { root } => daemon::runtime()?.block_on(supervise(&InstallRoot::new(&root.root))),
         Verb::Apply { root } => updater::apply::apply(&InstallRoot::new(&root.root)),
         Verb::Settle { root, cause, error } => {

@@ -4,14 +4,17 @@
 #![allow(clippy::unwrap_used, reason = "a story that goes wrong says where")]
 
 mod bad_input;
+mod confinement;
 mod crashes;
 mod door;
+mod keys;
 mod outages;
 mod plain_client;
 mod power_cuts;
 mod proxy;
 mod publishing;
 mod pulling;
+mod restoring;
 mod supervision;
 mod trials;
 mod updating;

@@ -45,11 +45,11 @@ const LONGEST_ERROR: usize = 300;
 /// Between two runs that were over at once, whatever the reason.
 const BREATH: Duration = Duration::from_secs(1);
 
-/// Runs until it is told to stop.
+/// Runs until it is told to stop; with `users`, the children as users of their own.
 ///
 /// # Errors
 /// Another watchdog on this root, no install root, a bad configuration.
-pub async fn launch(root: &InstallRoot) -> Result<(), Failure> {
+pub async fn launch(root: &InstallRoot, users: Option<&str>) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
     let _only = only_watchdog(root)?;
@@ -66,7 +66,8 @@ pub async fn launch(root: &InstallRoot) -> Result<(), Failure> {
     }
     // What a killed launcher has left goes by itself, or has to.
     strays::wait_until_gone(&root.versions()).await;
-    let mut launcher = Launcher { root: root.clone(), settings, control, has_collected: false };
+    let mut launcher =
+        Launcher { root: root.clone(), settings, control, users: users.map(str::to_owned), has_collected: false };
     launcher.run().await
 }
 
@@ -97,6 +98,7 @@ struct Launcher {
     root: InstallRoot,
     settings: Settings,
     control: Control,
+    users: Option<String>,
     /// A collector has run since this launcher started: it was licensed, and no licence stops it any more.
     has_collected: bool,
 }
@@ -197,7 +199,7 @@ impl Launcher {
             return Err(Failure::configuration(what));
         }
         tracing::debug!(version = record.running(), "starting");
-        Supervisor::start(&self.root, &program, self.has_collected)
+        Supervisor::start(&self.root, &program, self.users.as_deref(), self.has_collected)
     }
 
     async fn watch(&mut self, record: &BootRecord, running: &mut Supervisor, waits: bool) -> Result<End, Failure> {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::strays::VERSION_DIRECTORY;
 use crate::process::{ControlLines, Log, Output, Process};
-use crate::supervise::HAS_COLLECTED;
+use crate::supervise::{CHILD_USERS, HAS_COLLECTED};
 
 /// A running `watchdog supervise`.
 pub struct Supervisor {
@@ -25,13 +25,19 @@ pub enum Event {
 }
 
 impl Supervisor {
-    pub fn start(root: &InstallRoot, program: &Path, has_collected: bool) -> Result<Self, Failure> {
+    pub fn start(
+        root: &InstallRoot,
+        program: &Path,
+        users: Option<&str>,
+        has_collected: bool,
+    ) -> Result<Self, Failure> {
         let folder = root.path().to_string_lossy().into_owned();
         let directory = program.parent().unwrap_or(root.path()).to_string_lossy().into_owned();
         let mut environment = vec![(VERSION_DIRECTORY, directory.as_str())];
         if has_collected {
             environment.push((HAS_COLLECTED, "1"));
         }
+        environment.extend(users.map(|users| (CHILD_USERS, users)));
         let arguments = ["supervise", "--root", &folder];
         let started = Process::start(program, &arguments, root.path(), &environment, Log::Inherited);
         let (process, Output { lines, .. }) =

@@ -1,5 +1,6 @@
 //! One child: started, listened to, probed, restarted.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -64,6 +65,23 @@ enum End {
     Hung,
     Restart,
     Stop,
+}
+
+/// The child's program and arguments, by way of the process that gives up what the child may not do.
+#[cfg(target_os = "linux")]
+fn confined(child: &str, program: &Path, root: &str) -> (PathBuf, Vec<String>) {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut arguments = words(&["confine", "--root", root, "--child", child]);
+    if let Ok(users) = std::env::var(super::CHILD_USERS) {
+        arguments.extend(words(&["--users", &users]));
+    }
+    arguments.extend(words(&["--", &program.to_string_lossy(), "--root", root]));
+    (std::env::current_exe().unwrap_or_default(), arguments)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn confined(_: &str, program: &Path, root: &str) -> (PathBuf, Vec<String>) {
+    (program.to_owned(), vec!["--root".to_owned(), root.to_owned()])
 }
 
 impl Child {
@@ -131,7 +149,9 @@ impl Child {
         environment
             .extend(database_url.iter().filter(|_| self.name != "portal").map(|url| ("DATABASE_URL", url.as_str())));
         environment.extend(last_port.iter().map(|port| (daemon::LAST_PORT, port.as_str())));
-        let started = Process::start(&program, &["--root", &folder], self.root.path(), &environment, Log::Piped);
+        let (program, arguments) = confined(self.name, &program, &folder);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let started = Process::start(&program, &arguments, self.root.path(), &environment, Log::Piped);
         let (mut process, Output { lines, log }) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -222,7 +242,7 @@ async fn wait_for_order(orders: &mut watch::Receiver<Orders>, place: usize, rest
 }
 
 /// When which file of the configuration last changed.
-fn configuration_stamps(root: &InstallRoot) -> Vec<(std::path::PathBuf, Option<SystemTime>)> {
+fn configuration_stamps(root: &InstallRoot) -> Vec<(PathBuf, Option<SystemTime>)> {
     let mut stamps = Vec::new();
     for folder in ["config", "agent"] {
         for entry in std::fs::read_dir(root.resolve(folder)).into_iter().flatten().flatten() {
@@ -283,7 +303,7 @@ impl Mouth {
 }
 
 /// What the child logs, line by line.
-async fn keep_log(name: &'static str, log: Option<ChildStderr>, folder: std::path::PathBuf) {
+async fn keep_log(name: &'static str, log: Option<ChildStderr>, folder: PathBuf) {
     let Some(log) = log else { return };
     let mut log = BufReader::new(log);
     let mut file = ChildLog::open(&folder, name);

@@ -35,6 +35,8 @@ const CHILDREN: [&str; 3] = ["collector", "agent", "portal"];
 const WITHOUT_DATABASE: [&str; 2] = ["collector", "portal"];
 /// Set by the launcher once a supervisor of its own has had a running collector.
 pub(crate) const HAS_COLLECTED: &str = "PLANTLINK_HAS_COLLECTED";
+/// Set by the launcher: whose users the children run as.
+pub(crate) const CHILD_USERS: &str = "PLANTLINK_CHILD_USERS";
 const BEAT_EVERY: Duration = Duration::from_millis(250);
 /// The next child starts when the one before is ready, or after this.
 const READY_WITHIN: Duration = Duration::from_secs(5);
@@ -58,6 +60,9 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
     // A hint for `watchdog status`: a full disk does not keep the plant from running.
     if let Err(error) = durable::replace(&root.run_file(), &run_file, Access::Shared) {
         tracing::error!(%error, "`watchdog status` will not find this watchdog");
+    }
+    if std::env::var_os(CHILD_USERS).is_none() {
+        tracing::info!("all programs run as one user; only what the kernel offers limits what each may write");
     }
     health.serve(control.clone(), board.clone(), routes(&board));
     let desk = Arc::new(Desk::new(root, &settings, board.clone()));
