@@ -13,6 +13,7 @@ use readings::{Batch, Quality, Reading, Span};
 use semver::Version;
 use updater::boot_record::{BootRecord, Phase};
 use updater::database::ActiveDatabase;
+use updater::patch::PROGRAMS;
 use updater::version_directory::{read_tree, tree_hash};
 use updater::{approval, pending};
 
@@ -62,6 +63,23 @@ impl Bench {
     /// # Panics
     /// If that does not succeed.
     pub fn lay(folder: &Path, headquarters: &Headquarters, database: &str) -> Self {
+        let programs = folder.join("programs");
+        fs::create_dir_all(&programs).expect("a writable folder");
+        for name in PROGRAMS {
+            script(&programs.join(name), "old");
+        }
+        let bench = Self::with_programs(folder, headquarters, database, &programs);
+        bench.fill();
+        bench.take_in(&bench.publish(headquarters));
+        bench.approve();
+        bench
+    }
+
+    /// Lays a root in `folder` whose version 1.0.0 is what lies in `programs`; nothing waits there.
+    ///
+    /// # Panics
+    /// If that does not succeed.
+    pub fn with_programs(folder: &Path, headquarters: &Headquarters, database: &str, programs: &Path) -> Self {
         let root = InstallRoot::new(&folder.join("root"));
         for made in ["config", "agent", "state/agent", "state/update", "data", "backups", "pending_update/incoming"] {
             fs::create_dir_all(root.resolve(made)).expect("a writable folder");
@@ -69,23 +87,14 @@ impl Bench {
         fs::write(root.config_file(), "LOW_DISK_RESERVE_BYTES = 1\n").expect("a writable folder");
         fs::write(root.credentials_file(), format!("DATABASE_URL={database}\n")).expect("a writable folder");
         fs::copy(headquarters.keys.join("update_public.pem"), root.resolve("config/update_public.pem")).expect("a key");
-        let programs = folder.join("programs");
-        fs::create_dir_all(&programs).expect("a writable folder");
-        for name in ["agent", "collector", "portal", "watchdog"] {
-            script(&programs.join(name), "old");
-        }
-        let tree = read_tree(&programs).expect("a readable folder");
+        let tree = read_tree(programs).expect("a readable folder");
         let id = updater::version_directory::version_id("1.0.0", &tree_hash(&tree));
         fs::create_dir_all(root.versions()).expect("a writable folder");
-        fs::rename(&programs, root.versions().join(&id)).expect("a writable folder");
+        fs::rename(programs, root.versions().join(&id)).expect("a writable folder");
         fs::write(root.versions().join(&id).join("version.txt"), "1.0.0\n").expect("a writable folder");
         fs::write(root.version_file(), "1.0.0\n").expect("a writable folder");
         BootRecord::first(id, Version::new(1, 0, 0)).create(&root.boot_record()).expect("a writable folder");
-        let bench = Self { folder: folder.to_owned(), old_tree: tree_hash(&tree), root };
-        bench.fill();
-        bench.take_in(headquarters);
-        bench.approve();
-        bench
+        Self { folder: folder.to_owned(), old_tree: tree_hash(&tree), root }
     }
 
     fn fill(&self) {
@@ -104,7 +113,7 @@ impl Bench {
         store.append(&batch).unwrap_or_else(|error| panic!("{error}"));
     }
 
-    fn take_in(&self, headquarters: &Headquarters) {
+    fn publish(&self, headquarters: &Headquarters) -> PathBuf {
         let work = self.folder.join("release");
         fs::create_dir_all(work.join("assets")).expect("a writable folder");
         script(&work.join("collector"), "new");
@@ -116,10 +125,20 @@ impl Bench {
         publish
             .arg("--migrations")
             .args(["0002_add_alarms.sql", "0002_add_alarms.down.sql"].map(|name| work.join(name)));
-        publish.arg("--key").arg(headquarters.keys.join("update_private.pem")).arg("--out").arg(self.root.incoming());
+        publish.arg("--key").arg(headquarters.keys.join("update_private.pem")).arg("--out").arg(&work);
         run(&mut publish).good();
+        work.join("update_v1.1.0.zip")
+    }
+
+    /// Takes a package in as one that the agent has received.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn take_in(&self, package: &Path) {
+        let name = package.file_name().expect("a package has a name");
+        fs::copy(package, self.root.incoming().join(name)).expect("a writable folder");
         let settings = config::Settings::read(&self.root).unwrap_or_else(|error| panic!("{error}"));
-        pending::take_in(&self.root, &settings, "update_v1.1.0.zip").unwrap_or_else(|error| panic!("{error:?}"));
+        pending::take_in(&self.root, &settings, &name.to_string_lossy()).unwrap_or_else(|error| panic!("{error:?}"));
     }
 
     /// # Panics
@@ -193,7 +212,8 @@ impl Bench {
         started(strace)
     }
 
-    fn arguments(&self, what: Run) -> Vec<String> {
+    /// Of `watchdog`.
+    pub fn arguments(&self, what: Run) -> Vec<String> {
         let root = self.root.path().to_string_lossy().into_owned();
         let words: &[&str] = match what {
             Run::Apply => &["apply", "--root", &root],

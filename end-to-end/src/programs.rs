@@ -27,6 +27,12 @@ pub fn build() -> Result<(), String> {
     if folder().ends_with("release") {
         command.arg("--release");
     }
+    // What an outer cargo says of its own package makes build scripts run again, and half of everything with them.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
+            command.env_remove(name);
+        }
+    }
     let status =
         command.stdin(Stdio::null()).status().map_err(|error| format!("cargo could not be started: {error}"))?;
     if status.success() { Ok(()) } else { Err("cargo build failed".to_owned()) }
