@@ -24,12 +24,13 @@ struct Need {
     package: &'static str,
 }
 
-const TEST_NEEDS: [Need; 5] = [
+const TEST_NEEDS: [Need; 6] = [
     Need { file: "/usr/bin/psql", package: "postgresql" },
     Need { file: "/usr/bin/openssl", package: "openssl" },
     Need { file: "/usr/bin/python3", package: "python3" },
     Need { file: "/usr/bin/curl", package: "curl" },
     Need { file: "/usr/bin/strace", package: "strace" },
+    Need { file: "/usr/bin/unzip", package: "unzip" },
 ];
 /// Debian's compiler builds its own standard library for Windows; no other one has to be fetched.
 const WINDOWS_NEEDS: [Need; 4] = [
@@ -61,6 +62,8 @@ fn verify(arguments: &Arguments) -> Result<(), String> {
         ("clippy", cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         ("build", cargo(&["build", "--quiet", "--workspace", "--bins"])),
         ("tests", cargo(&["test", "--workspace"])),
+        // Small, and unoptimised: shows that it still runs, not how fast anything is.
+        ("benchmark", cargo(&["test", "--workspace", "--bench", "updating", "--", "--quick"])),
         ("demo on SQLite", cargo(&["demo", "--once"])),
         ("demo on PostgreSQL", cargo(&["demo", "--once", "--postgres"])),
         ("demo of a bad update", cargo(&["demo", "--once", "--bad-update"])),
