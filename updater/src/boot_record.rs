@@ -244,11 +244,16 @@ impl BootRecord {
     /// If there is no record to follow, or those of the file system.
     pub fn write(&self, path: &Path) -> Result<(), BootRecordError> {
         let (generation, _) = newest(path)?;
+        // Nothing that was written here ever comes near the last one: then it is damage after all.
         let generation = generation.checked_add(1).ok_or(BootRecordError::Damaged)?;
         let slot = self.encode(generation)?;
         if self.phase == Phase::Committed {
             // First: behind the switch it would be the older of the two for a moment.
-            overwrite(&committed(path), generation, &slot)?;
+            let certain = committed(path);
+            if !certain.exists() {
+                durable::replace(&certain, &[0; 2 * SLOT_BYTES], durable::Access::Shared)?;
+            }
+            overwrite(&certain, generation, &slot)?;
         }
         overwrite(path, generation, &slot)
     }
@@ -314,6 +319,9 @@ fn valid(slot: &[u8]) -> Option<(u64, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::SmallRng;
+    use rand::{Rng as _, SeedableRng as _};
+
     use super::*;
 
     fn record(current: &str) -> BootRecord {
@@ -339,6 +347,96 @@ mod tests {
             std::fs::write(&path, &new).unwrap();
             assert_eq!(BootRecord::read(&path).unwrap(), record(after));
         }
+    }
+
+    fn slot_of(generation: u64) -> usize {
+        if generation % 2 == 1 { 0 } else { SLOT_BYTES }
+    }
+
+    /// What a damaged disk makes of it.
+    fn spoil(bytes: &mut Vec<u8>, random: &mut SmallRng) {
+        let slot = random.gen_range(0..2) * SLOT_BYTES;
+        match random.gen_range(0..7) {
+            0 => {
+                for _ in 0..random.gen_range(1..5) {
+                    let at = random.gen_range(0..bytes.len());
+                    bytes[at] ^= 1 << random.gen_range(0..8);
+                }
+            }
+            1 => bytes.truncate(random.gen_range(0..bytes.len())),
+            2 => bytes.extend((0..random.gen_range(1..3 * SLOT_BYTES)).map(|_| random.r#gen::<u8>())),
+            3 => random.fill(&mut bytes[slot..slot + SLOT_BYTES]),
+            // A header that is all but right.
+            4 => bytes[slot + 8..slot + 16]
+                .copy_from_slice(&[u64::MAX, 0, random.r#gen()][random.gen_range(0..3)].to_le_bytes()),
+            5 => bytes[slot + 16..slot + 20]
+                .copy_from_slice(&[u32::MAX, 0, random.r#gen()][random.gen_range(0..3)].to_le_bytes()),
+            _ => {
+                let (one, other) = bytes.split_at_mut(SLOT_BYTES);
+                one.swap_with_slice(&mut other[..SLOT_BYTES]);
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_a_disk_makes_of_it_a_record_that_was_written_is_read_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("boot");
+        let (mut read_older, mut damaged) = (0, 0);
+        for seed in 0..1000 {
+            let random = &mut SmallRng::seed_from_u64(seed);
+            let first = [1, random.gen_range(1..u64::MAX - 3), u64::MAX - 3][random.gen_range(0..3)];
+            let mut bytes = vec![0; 2 * SLOT_BYTES];
+            let written: Vec<BootRecord> = ["1.0.0-aaaaaaaa", "1.1.0-bbbbbbbb", "1.2.0-cccccccc"].map(record).to_vec();
+            let mut place = |number: usize, survives: &mut dyn FnMut() -> bool| {
+                let generation = first + number as u64;
+                let slot = written[number].encode(generation).unwrap();
+                for (sector, content) in slot.chunks(512).enumerate().filter(|_| survives()) {
+                    let at = slot_of(generation) + sector * 512;
+                    bytes[at..at + 512].copy_from_slice(content);
+                }
+            };
+            place(0, &mut || true);
+            place(1, &mut || true);
+            place(2, &mut || random.r#gen());
+            let spoilt = random.r#gen();
+            if spoilt {
+                spoil(&mut bytes, random);
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let read = BootRecord::read(&path);
+            match &read {
+                Ok(read) if spoilt => assert!(written.contains(read), "seed {seed}: {read:?}"),
+                // Torn, and nothing else: the one before is never lost.
+                Ok(read) => assert!(written[1..].contains(read), "seed {seed}: {read:?}"),
+                Err(BootRecordError::Damaged) => assert!(spoilt, "seed {seed}"),
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+            read_older += u32::from(read.as_ref().is_ok_and(|read| *read == written[0]));
+            damaged += u32::from(read.is_err());
+            // It goes on from there, or is refused and changes nothing. Each waits for the disk, so not for all.
+            if seed % 16 != 0 {
+                continue;
+            }
+            let next = record("1.3.0-dddddddd");
+            match next.write(&path) {
+                Ok(()) => assert_eq!(BootRecord::read(&path).unwrap(), next, "seed {seed}"),
+                Err(_) => assert_eq!(BootRecord::read(&path).ok(), read.ok(), "seed {seed}"),
+            }
+        }
+        assert!(read_older > 0 && damaged > 0, "{read_older} {damaged}");
+    }
+
+    #[test]
+    fn behind_the_last_generation_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("boot");
+        let mut bytes = record("1.0.0-aaaaaaaa").encode(u64::MAX).unwrap();
+        bytes.resize(2 * SLOT_BYTES, 0);
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(BootRecord::read(&path).unwrap(), record("1.0.0-aaaaaaaa"));
+        assert!(matches!(record("1.1.0-bbbbbbbb").write(&path), Err(BootRecordError::Damaged)));
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
 
     #[test]
