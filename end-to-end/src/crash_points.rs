@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use config::InstallRoot;
 use protocol::Timestamp;
 use readings::{Batch, Quality, Reading, Span};
+use rustix::process::{Pid, Signal, kill_process};
 use semver::Version;
 use updater::boot_record::{BootRecord, Phase};
 use updater::database::ActiveDatabase;
@@ -18,7 +20,8 @@ use updater::version_directory::{read_tree, tree_hash};
 use updater::{approval, pending};
 
 use crate::headquarters::Headquarters;
-use crate::programs::{program, run};
+use crate::programs::{Ended, program, run};
+use crate::wait_for;
 
 /// System calls that change what a disk holds.
 const CHANGING: &str = "openat,write,pwrite64,writev,pwritev,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,\
@@ -212,6 +215,43 @@ impl Bench {
         started(strace)
     }
 
+    /// Stops it at one system call, does something, and lets it go on; its exit code, `None` if it did not come so far.
+    ///
+    /// # Panics
+    /// If strace cannot be run.
+    pub fn run_with_a_stop(&self, what: Run, injection: &Injection, meanwhile: impl FnOnce()) -> Option<i32> {
+        let Injection { call, occurrence, what: happens } = injection;
+        let log = self.folder.join("stop.log");
+        let mut strace = Command::new("strace");
+        strace.args([
+            "-f",
+            "-e",
+            &format!("trace={call}"),
+            "-e",
+            &format!("inject={call}:{happens}:when={occurrence}"),
+        ]);
+        strace.arg("-o").arg(&log).arg(program("watchdog").get_program()).args(self.arguments(what));
+        let mut child = spawned(strace);
+        let stopped = wait_for("the process to stop or end", Duration::from_secs(60), || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let stop = text.lines().find(|line| line.ends_with("--- stopped by SIGSTOP ---"));
+            let process = stop.and_then(|line| line.split(' ').next()?.parse().ok());
+            let ended = child.try_wait().expect("our own child").is_some();
+            (process.is_some() || ended).then(|| process.and_then(Pid::from_raw))
+        })?;
+        meanwhile();
+        kill_process(stopped, Signal::CONT).expect("a process that is stopped");
+        wait_for("the process to end", Duration::from_secs(120), || child.try_wait().expect("our own child")).code()
+    }
+
+    /// As [`Bench::run`], with what it says.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn run_and_hear(&self, what: Run) -> Ended {
+        run(program("watchdog").args(self.arguments(what)))
+    }
+
     /// Of `watchdog`.
     pub fn arguments(&self, what: Run) -> Vec<String> {
         let root = self.root.path().to_string_lossy().into_owned();
@@ -324,14 +364,21 @@ pub fn run_with(executable: &Path, arguments: &[String], injection: &Injection) 
 }
 
 /// With the word on its standard input that the collector spools; the exit code, `None` if it was killed.
-fn started(mut command: Command) -> Option<i32> {
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let mut input = child.stdin.take().expect("piped above");
-    let _ = input.write_all(format!("{}\n", updater::apply::SPOOLING).as_bytes());
+fn started(command: Command) -> Option<i32> {
+    let mut child = spawned(command);
+    // Not `wait` by itself, which would close its input first.
+    let input = child.stdin.take();
     let status = child.wait().expect("our own child");
     drop(input);
     status.code().filter(|code| *code < 128)
+}
+
+fn spawned(mut command: Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let input = child.stdin.as_mut().expect("piped above");
+    let _ = input.write_all(format!("{}\n", updater::apply::SPOOLING).as_bytes());
+    child
 }
 
 fn script(path: &Path, text: &str) {

@@ -7,6 +7,7 @@ use end_to_end::crash_points::{self, At, Bench, Injection, Run};
 use end_to_end::headquarters::Headquarters;
 use end_to_end::plant::Plant;
 use end_to_end::programs::run;
+use private_postgres::PrivatePostgres;
 
 use crate::{KEYS, SERVER, SQLITE};
 
@@ -14,30 +15,30 @@ use crate::{KEYS, SERVER, SQLITE};
 const SAMPLE: usize = 23;
 
 /// What is disturbed, and what has happened before.
-struct Scene {
-    name: &'static str,
+pub struct Scene {
+    pub name: &'static str,
     before: &'static [Run],
-    disturbed: Run,
+    pub disturbed: Run,
 }
 
-const SCENES: [Scene; 4] = [
+pub const SCENES: [Scene; 4] = [
     Scene { name: "applying", before: &[], disturbed: Run::Apply },
     Scene { name: "the start of the trial", before: &[Run::Apply], disturbed: Run::Start },
     Scene { name: "the commit", before: &[Run::Apply, Run::Start], disturbed: Run::Passed },
     Scene { name: "the fallback", before: &[Run::Apply, Run::Start], disturbed: Run::Failed },
 ];
 
-fn points(bench: &Bench, scene: &Scene, what: &'static str) -> Vec<Injection> {
+pub fn points(bench: &Bench, scene: &Scene, what: &'static str) -> Vec<Injection> {
     let calls = bench.record(scene.disturbed);
     let occurrences = calls.into_iter().flat_map(|(call, count)| (1..=count).map(move |at| (call.clone(), at)));
     occurrences.map(|(call, occurrence)| Injection { call, occurrence, what }).collect()
 }
 
 /// A fresh copy of the bench, brought to where the scene begins. PostgreSQL: with a copy of the database as well.
-fn stage(bench: &Bench, folder: &Path, template: Option<&str>, scene: &Scene) -> Bench {
+pub fn stage(bench: &Bench, folder: &Path, template: Option<(&PrivatePostgres, &str)>, scene: &Scene) -> Bench {
     let copy = bench.copy(folder);
-    if let Some(template) = template {
-        copy.name_database(&SERVER.copy_of(template));
+    if let Some((server, template)) = template {
+        copy.name_database(&server.copy_of(template));
     }
     for run in scene.before {
         assert_eq!(copy.run(*run), Some(0), "{}: {run:?}", scene.name);
@@ -49,7 +50,7 @@ fn try_points(database: &str, whats: &[&'static str], every: usize) {
     let folder = tempfile::tempdir().unwrap();
     let headquarters = Headquarters::new(&KEYS, folder.path());
     let bench = Bench::lay(&folder.path().join("bench"), &headquarters, database);
-    let template = (database != SQLITE).then_some(database);
+    let template = (database != SQLITE).then(|| (&*SERVER, database));
     let (mut tried, mut old, mut new) = (0, 0, 0);
     for scene in SCENES {
         for what in whats {

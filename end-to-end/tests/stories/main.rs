@@ -6,6 +6,7 @@
 mod bad_input;
 mod confinement;
 mod crashes;
+mod database_crashes;
 mod door;
 mod keys;
 mod outages;
