@@ -31,12 +31,12 @@ const MARGIN_BYTES: u64 = 32 << 20;
 /// Why the attempt was given up. With exit code 75 even that could not be brought to its end.
 pub fn apply(root: &InstallRoot) -> Result<(), Failure> {
     let _lock = settle::lock(root)?;
-    let record = settle::read(root)?;
+    let record = settle::read_durable(root)?;
     let (Phase::Preparing, Some(attempt)) = (record.phase, record.attempt.clone()) else {
         return Err(Failure::failed(format!("no update is approved (phase {})", record.phase.word())));
     };
     let Err(failure) = try_to_apply(root, &record, &attempt) else { return Ok(()) };
-    let record = settle::read(root)?;
+    let record = settle::read_durable(root)?;
     if matches!(record.phase, Phase::Preparing | Phase::Migrating) {
         let failing = settle::write(root, &record, Step::Fail { error: failure.message.clone() })?;
         settle::finish_fallback(root, &failing)?;

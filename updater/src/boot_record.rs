@@ -206,6 +206,17 @@ impl BootRecord {
         newest(path).map(|(_, record)| record)
     }
 
+    /// As [`BootRecord::read`], for whoever builds on what he reads: a process that was killed between writing a record and
+    /// syncing it has left one that everybody reads and a power cut still takes back.
+    ///
+    /// # Errors
+    /// [`BootRecordError`].
+    pub fn read_durable(path: &Path) -> Result<Self, BootRecordError> {
+        let record = Self::read(path)?;
+        OpenOptions::new().write(true).open(path)?.sync_all()?;
+        Ok(record)
+    }
+
     /// Makes the file with this record in it; one that is there is left alone.
     ///
     /// # Errors

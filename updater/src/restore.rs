@@ -75,7 +75,7 @@ pub fn look(file: &Path) -> Result<Kept, Failure> {
 /// Why it cannot be; then everything is as it was. With exit code 75 it is decided, and the next start ends it.
 pub fn restore(root: &InstallRoot, kept: &Kept) -> Result<Restored, Failure> {
     let _lock = settle::lock(root)?;
-    let record = match settle::read(root) {
+    let record = match settle::read_durable(root) {
         Err(_) if settle::damage(root) == Some(Damage::Lost) => return restore_lost(root, kept),
         record => record?,
     };

@@ -31,7 +31,7 @@ const LOCK_WITHIN: Duration = Duration::from_secs(60);
 /// run, and this is called again.
 pub fn settle(root: &InstallRoot, cause: &Cause) -> Result<(), Failure> {
     let _lock = lock(root)?;
-    let mut record = match read(root) {
+    let mut record = match read_durable(root) {
         Err(failure) => recover(root)?.ok_or(failure)?,
         Ok(record) => record,
     };
@@ -126,14 +126,24 @@ fn recover(root: &InstallRoot) -> Result<Option<BootRecord>, Failure> {
 /// # Errors
 /// A boot record that cannot be gone by; nothing is guessed.
 pub fn read(root: &InstallRoot) -> Result<BootRecord, Failure> {
-    BootRecord::read(&root.boot_record()).map_err(|error| {
-        let message = format!("{}: {error}", root.boot_record().display());
-        match error {
-            // The disk, or no file descriptors: not what is written there.
-            BootRecordError::File(_) => Failure::disk(message),
-            _ => Failure::configuration(message),
-        }
-    })
+    BootRecord::read(&root.boot_record()).map_err(|error| unreadable(root, &error))
+}
+
+/// As [`read`], to go on from there: it is durable before anything is built on it. The caller holds the [`lock`].
+///
+/// # Errors
+/// As there.
+pub fn read_durable(root: &InstallRoot) -> Result<BootRecord, Failure> {
+    BootRecord::read_durable(&root.boot_record()).map_err(|error| unreadable(root, &error))
+}
+
+fn unreadable(root: &InstallRoot, error: &BootRecordError) -> Failure {
+    let message = format!("{}: {error}", root.boot_record().display());
+    match error {
+        // The disk, or no file descriptors: not what is written there.
+        BootRecordError::File(_) => Failure::disk(message),
+        _ => Failure::configuration(message),
+    }
 }
 
 /// Takes a step, durably. The caller holds the [`lock`].

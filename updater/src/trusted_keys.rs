@@ -96,7 +96,8 @@ pub fn lay_ready(root: &InstallRoot, trust: &Trust, version: u64) -> Result<(), 
 /// Those of the disk, or a set that is not there.
 pub fn install(root: &InstallRoot, version: u64) -> Result<(), Failure> {
     if read_set(&root.update_keys())?.is_some_and(|set| set.version == version) {
-        return Ok(());
+        // Who was killed may not have come to this.
+        return Ok(durable::sync_folder_of(&root.update_keys())?);
     }
     match read_set(&root.next_update_keys())? {
         Some(next) if next.version == version => Ok(durable::rename(&root.next_update_keys(), &root.update_keys())?),

@@ -20,7 +20,8 @@ pub fn add(root: &InstallRoot, attempted: &Attempted) -> io::Result<()> {
     // A damaged line is kept as far as it can be read, and keeps no other from being added.
     let text = String::from_utf8_lossy(&bytes);
     if lines(&text).any(|line| line.id == attempted.id) {
-        return Ok(());
+        // Who was killed may not have come to this.
+        return durable::sync_folder_of(&file);
     }
     let line = serde_json::to_string(attempted).expect("plain values serialise");
     let separator = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
