@@ -1,7 +1,13 @@
+use std::fmt;
+use std::marker::PhantomData;
+
 use protocol::Timestamp;
 use semver::Version;
-use serde::{Deserialize, Serialize};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::limits::Limits;
 use super::names;
 use super::refusal::{Code, Refusal};
 
@@ -12,6 +18,9 @@ pub const PRODUCT: &str = "plantlink";
 const LONGEST_VERSION: usize = 64;
 /// They are shown on a page, and told to it again and again.
 const LONGEST_NOTES: usize = 16 << 10;
+/// Of any text as it stands in the JSON: the longest notes, each byte of them escaped. A parser repeats a text that it
+/// does not expect in its message, in more bytes than it had.
+const LONGEST_TEXT: usize = 6 * LONGEST_NOTES;
 
 /// `manifest.json`. Its raw bytes are signed; this is what they say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,18 +32,20 @@ pub struct Manifest {
     pub version: Version,
     pub platform: String,
     pub created: Timestamp,
+    #[serde(deserialize_with = "objects")]
     pub files: Vec<ManifestFile>,
+    #[serde(deserialize_with = "objects")]
     pub migrations: Vec<ManifestMigration>,
     pub notes: String,
     /// Paths that the new version no longer has.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "list")]
     pub remove: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_version: Option<Version>,
     /// Names of the version directories that it may be put on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_list")]
     pub base: Option<Vec<String>>,
     /// Tree hash that must come out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,7 +60,7 @@ pub struct Manifest {
 }
 
 /// The keys that sign packages from then on, as SPKI PEM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum NewKeys {
     /// As many signatures are required as before.
@@ -62,6 +73,7 @@ pub enum NewKeys {
 pub struct Threshold {
     /// So many of the keys have to sign.
     pub required: usize,
+    #[serde(deserialize_with = "list")]
     pub keys: Vec<String>,
 }
 
@@ -74,11 +86,24 @@ impl NewKeys {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", try_from = "String")]
 pub enum Kind {
     Program,
     /// Rotates the keys that packages are signed with.
     Keys,
+}
+
+/// A word and nothing else; serde would also take `{"program": null}`.
+impl TryFrom<String> for Kind {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "program" => Ok(Self::Program),
+            "keys" => Ok(Self::Keys),
+            _ => Err(format!("there is no kind {word:?}")),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,22 +175,19 @@ impl Manifest {
         struct Format {
             format: u32,
         }
-        let bad = |what: &dyn std::fmt::Display| Refusal::new(Code::BadManifest, format!("manifest.json: {what}"));
+        let bad = |what: &dyn fmt::Display| Refusal::new(Code::BadManifest, format!("manifest.json: {what}"));
         // serde would take an array for a struct.
         if bytes.trim_ascii_start().first() != Some(&b'{') {
             return Err(bad(&"is no JSON object"));
+        }
+        if longest_text(bytes) > LONGEST_TEXT {
+            return Err(bad(&format!("a text in it has more than {LONGEST_TEXT} bytes")));
         }
         let Format { format } = serde_json::from_slice(bytes).map_err(|error| bad(&error))?;
         if format > FORMAT {
             let detail = format!("the package is of format {format}; this version knows up to {FORMAT}");
             return Err(Refusal::new(Code::NewerFormat, detail));
         }
-        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| bad(&error))?;
-        let lists = ["files", "migrations"].iter().filter_map(|list| value[list].as_array()).flatten();
-        if !value["kind"].is_string() || lists.into_iter().any(|item| !item.is_object()) {
-            return Err(bad(&"a text or an object is expected where there is something else"));
-        }
-        drop(value);
         let manifest: Self = serde_json::from_slice(bytes).map_err(|error| bad(&error))?;
         manifest.check()?;
         Ok(manifest)
@@ -219,5 +241,107 @@ impl Manifest {
         let mut json = serde_json::to_vec_pretty(self).expect("plain values serialise");
         json.push(b'\n');
         json
+    }
+}
+
+/// Of the texts as they stand in the JSON, up to where it is none.
+fn longest_text(json: &[u8]) -> usize {
+    let (mut longest, mut length) = (0, 0);
+    let (mut inside, mut escaped) = (false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = inside,
+            b'"' => (inside, length) = (!inside, 0),
+            _ => {}
+        }
+        length += usize::from(inside);
+        longest = longest.max(length);
+    }
+    longest
+}
+
+/// No longer than an archive may be: 8 MiB of `"",` would be a hundred in memory.
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct List<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(item) = items.next_element()? {
+                if list.len() == Limits::DEFAULT.entries {
+                    return Err(A::Error::custom(format!("a list has more than {} items", list.len())));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_seq(List(PhantomData))
+}
+
+fn optional_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Texts(#[serde(deserialize_with = "list")] Vec<String>);
+
+    Ok(Option::<Texts>::deserialize(deserializer)?.map(|Texts(texts)| texts))
+}
+
+/// A list, or an object with one; not untagged, which would keep all of it in memory first.
+impl<'de> Deserialize<'de> for NewKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = NewKeys;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list of keys, or an object with keys and required")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<NewKeys, A::Error> {
+                list(SeqAccessDeserializer::new(items)).map(NewKeys::Same)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NewKeys, A::Error> {
+                Threshold::deserialize(MapAccessDeserializer::new(map)).map(NewKeys::Threshold)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(list::<_, Object<T>>(deserializer)?.into_iter().map(|Object(item)| item).collect())
+}
+
+/// `{…}` and nothing else; serde would take an array for a struct.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Keys<T> {
+            type Value = T;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Keys(PhantomData)).map(Self)
     }
 }

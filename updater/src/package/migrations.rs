@@ -1,7 +1,7 @@
 //! `migrations/0012_add_alarms.sql`, and its variants: `.sqlite.sql` where SQLite needs another text, `.down.sql` which
 //! takes it back on PostgreSQL.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use readings::migrate::Migration;
 
@@ -24,7 +24,9 @@ const DOWN: &str = ".down.sql";
 /// Checks names and that every variant belongs to a migration.
 pub fn check_names<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(), Refusal> {
     let bad = |name: &str, why: &str| Err(Refusal::new(Code::BadMigration, format!("migration {name:?} {why}")));
-    for name in names.clone() {
+    let all: HashSet<&str> = names.clone().collect();
+    let mut seen = HashSet::new();
+    for name in names {
         let Some(stem) = stem(name) else { return bad(name, "does not end with .sql") };
         let (number, words) = stem.split_once('_').unwrap_or((stem, ""));
         let numbered = number.len() >= 4 && number.bytes().all(|byte| byte.is_ascii_digit());
@@ -34,10 +36,10 @@ pub fn check_names<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(
             return bad(name, "is not named like 0012_add_alarms.sql");
         }
         let base = format!("{stem}{UP}");
-        if !names.clone().any(|other| other == base) {
+        if !all.contains(base.as_str()) {
             return bad(name, &format!("is a variant of {base}, which is missing"));
         }
-        if names.clone().filter(|other| *other == name).count() > 1 {
+        if !seen.insert(name) {
             return bad(name, "is listed twice");
         }
     }
@@ -61,9 +63,10 @@ pub fn bases<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
 
 /// That each can be taken back.
 pub fn check_downs<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<(), Refusal> {
-    for base in bases(names.clone()) {
+    let all: HashSet<&str> = names.clone().collect();
+    for base in bases(names) {
         let down = format!("{}{DOWN}", stem(&base).unwrap_or_default());
-        if !names.clone().any(|name| name == down) {
+        if !all.contains(down.as_str()) {
             return Err(Refusal::new(Code::NoDown, format!("migration {base} has no {down}, which PostgreSQL needs")));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use sha2::{Digest as _, Sha256};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::refusal::{Code, Refusal};
@@ -97,15 +98,17 @@ pub fn check_protected(path: &str) -> Result<(), Refusal> {
 /// # Errors
 /// [`Code::NameCollision`].
 pub fn check_distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), Refusal> {
-    let mut files: HashMap<String, &str> = HashMap::new();
-    let mut folders: HashMap<String, &str> = HashMap::new();
+    // By hashes: a folded name may be three times as long, and there may be many.
+    let folded = |name: &str| -> [u8; 32] { Sha256::digest(fold(name)).into() };
+    let mut files: HashMap<[u8; 32], &str> = HashMap::new();
+    let mut folders: HashMap<[u8; 32], &str> = HashMap::new();
     // A folder may be spelled in one way only, or two platforms would lay two different trees.
     let mut spellings: HashSet<&str> = HashSet::new();
     let collide = |one: &str, other: &str| {
         Err(Refusal::new(Code::NameCollision, format!("{one:?} and {other:?} are one name on some platforms")))
     };
     for name in names {
-        if let Some(other) = files.insert(fold(name), name) {
+        if let Some(other) = files.insert(folded(name), name) {
             return collide(other, name);
         }
         for (at, _) in name.match_indices('/') {
@@ -119,7 +122,7 @@ pub fn check_distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<()
                     format!("the names have more than {MOST_FOLDERS} folders"),
                 ));
             }
-            if let Some(other) = folders.insert(fold(folder), folder) {
+            if let Some(other) = folders.insert(folded(folder), folder) {
                 return collide(other, folder);
             }
         }

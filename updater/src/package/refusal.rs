@@ -7,9 +7,18 @@ pub struct Refusal {
     pub detail: String,
 }
 
+/// A detail goes into answers and logs, and names what strangers have named.
+const LONGEST_DETAIL: usize = 2000;
+
 impl Refusal {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        let mut detail = detail.into();
+        if detail.len() > LONGEST_DETAIL {
+            detail.truncate(detail.floor_char_boundary(LONGEST_DETAIL));
+            detail.push('…');
+            detail.shrink_to_fit();
+        }
+        Self { code, detail }
     }
 }
 
