@@ -1,13 +1,14 @@
 //! What a package is judged against on this plant PC.
 
 use config::{InstallRoot, Settings, Unbound};
-use protocol::Failure;
+use protocol::{Failure, Timestamp};
 use semver::Version;
 
 use crate::boot_record::BootRecord;
 use crate::database::ActiveDatabase;
 use crate::package::{Limits, Platform, Situation, Trust};
-use crate::{pending, trusted_keys, trusted_time};
+use crate::trusted_time::TrustedTime;
+use crate::{pending, trusted_keys};
 
 /// The format's limits, and the plant's own bound on a package's size.
 pub fn limits(settings: &Settings) -> Limits {
@@ -28,7 +29,7 @@ pub fn situation(root: &InstallRoot, settings: &Settings, record: &BootRecord) -
         floor: record.floor.clone(),
         waiting: pending::program(root).and_then(|pending| Version::parse(&pending.version).ok()),
         platform: Platform::here(),
-        now: trusted_time::now(root),
+        time: TrustedTime::read(root, Timestamp::now()),
         allow_unbound: settings.update_unbound == Unbound::Allow,
         dialect: database.dialect(root.path())?,
         keys_version,

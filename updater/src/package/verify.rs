@@ -13,7 +13,6 @@ use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use protocol::Timestamp;
 use protocol::signing::{PrivateKey, PublicKey, hex};
 use readings::migrate::Migration;
 use semver::Version;
@@ -26,6 +25,7 @@ use super::manifest::{Kind, Manifest, NewKeys, PRODUCT, Platform, names_keys};
 use super::migrations::{self, Dialect, Texts};
 use super::refusal::{Code, Refusal};
 use super::{FILES, MANIFEST, MIGRATIONS, MORE_SIGNATURES, SIGNATURE};
+use crate::trusted_time::TrustedTime;
 
 /// Whose signatures count, and how many there have to be.
 #[derive(Clone, Debug)]
@@ -45,8 +45,7 @@ pub struct Situation {
     /// The version that waits for the operator.
     pub waiting: Option<Version>,
     pub platform: String,
-    /// By trusted time.
-    pub now: Timestamp,
+    pub time: TrustedTime,
     pub allow_unbound: bool,
     pub dialect: Dialect,
     /// Of the keys that are trusted; see [`crate::trusted_keys`].
@@ -291,8 +290,8 @@ fn judge(manifest: &Manifest, situation: &Situation) -> Result<(), Refusal> {
 
 fn judge_expiry(manifest: &Manifest, situation: &Situation) -> Result<(), Refusal> {
     match manifest.expires {
-        Some(expires) if expires <= situation.now => {
-            let detail = format!("the package has expired at {expires}; it is {} here", situation.now);
+        Some(expires) if expires <= situation.time.now() => {
+            let detail = format!("the package has expired at {expires}; it is {}", situation.time);
             Err(Refusal::new(Code::Expired, detail))
         }
         _ => Ok(()),

@@ -4,6 +4,7 @@
 
 #[cfg(target_os = "linux")]
 mod bombs;
+mod clocks;
 mod hostile;
 mod keys;
 mod roundtrip;
@@ -18,6 +19,7 @@ use semver::Version;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use updater::package::{Code, Dialect, Limits, Refusal, Situation, Trust, VerifiedPackage, verify};
+use updater::trusted_time::TrustedTime;
 
 use zip_by_hand::{Archive, Entry};
 
@@ -36,7 +38,7 @@ fn situation() -> Situation {
         floor: Version::new(1, 1, 0),
         waiting: None,
         platform: "linux-x86_64".to_owned(),
-        now: Timestamp::parse("2026-06-01T00:00:00Z").unwrap(),
+        time: TrustedTime { clock: Timestamp::parse("2026-06-01T00:00:00Z").unwrap(), floor: None },
         allow_unbound: true,
         dialect: Dialect::Sqlite,
         keys_version: 1,
