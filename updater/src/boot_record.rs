@@ -318,7 +318,8 @@ fn newest(path: &Path) -> Result<(u64, BootRecord), BootRecordError> {
 /// Generation and content of a slot whose checksum is right.
 fn valid(slot: &[u8]) -> Option<(u64, &[u8])> {
     let header = slot.get(..HEADER).filter(|header| header.starts_with(MAGIC))?;
-    let generation = u64::from_le_bytes(header[8..16].try_into().ok()?);
+    // The last of all generations would leave no way to write another.
+    let generation = Some(u64::from_le_bytes(header[8..16].try_into().ok()?)).filter(|number| *number < u64::MAX)?;
     let length = u32::from_le_bytes(header[16..20].try_into().ok()?);
     let expected = u32::from_le_bytes(header[20..24].try_into().ok()?);
     let json = slot.get(HEADER..HEADER.checked_add(usize::try_from(length).ok()?)?)?;
@@ -478,6 +479,8 @@ mod tests {
             std::fs::write(&path, garbage).unwrap();
             assert!(matches!(BootRecord::read(&path), Err(BootRecordError::Damaged)));
         }
+        std::fs::write(&path, record("1.0.0-aaaaaaaa").encode(u64::MAX).unwrap()).unwrap();
+        assert!(matches!(BootRecord::read(&path), Err(BootRecordError::Damaged)), "nothing could follow it");
         std::fs::remove_file(&path).unwrap();
         record("1.0.0-aaaaaaaa").create(&path).unwrap();
         assert_eq!(record("x").create(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
