@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use config::InstallRoot;
+use config::{Credentials, InstallRoot};
 use protocol::Timestamp;
 use readings::{Batch, Quality, Reading, Span};
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,6 +20,7 @@ use updater::version_directory::{read_tree, tree_hash};
 use updater::{approval, pending};
 
 use crate::headquarters::Headquarters;
+use crate::plant::PIN;
 use crate::programs::{Ended, program, run};
 use crate::wait_for;
 
@@ -42,6 +43,8 @@ pub enum Run {
     Start,
     Passed,
     Failed,
+    /// `watchdog restore` of the newest backup.
+    Restore,
 }
 
 /// What happens to it at one of its system calls.
@@ -97,6 +100,7 @@ impl Bench {
         fs::write(root.versions().join(&id).join("version.txt"), "1.0.0\n").expect("a writable folder");
         fs::write(root.version_file(), "1.0.0\n").expect("a writable folder");
         BootRecord::first(id, Version::new(1, 0, 0)).create(&root.boot_record()).expect("a writable folder");
+        run(program("watchdog").args(["reset-pin", "--pin", PIN, "--root"]).arg(root.path())).good();
         Self { folder: folder.to_owned(), old_tree: tree_hash(&tree), root }
     }
 
@@ -176,7 +180,9 @@ impl Bench {
     /// # Panics
     /// If it cannot be written.
     pub fn name_database(&self, url: &str) {
-        fs::write(self.root.credentials_file(), format!("DATABASE_URL={url}\n")).expect("a writable folder");
+        let mut credentials = Credentials::read_file(&self.root.credentials_file()).expect("our own file");
+        credentials.database_url = Some(url.to_owned());
+        fs::write(self.root.credentials_file(), credentials.to_text()).expect("a writable folder");
     }
 
     /// Runs to the end; its exit code.
@@ -259,6 +265,7 @@ impl Bench {
             Run::Apply => &["apply", "--root", &root],
             Run::Start => &["settle", "--cause", "start", "--root", &root],
             Run::Passed => &["settle", "--cause", "passed", "--root", &root],
+            Run::Restore => &["restore", "1", "--pin", PIN, "--root", &root],
             Run::Failed => &["settle", "--cause", "failed", "--error", "tried", "--root", &root],
         };
         words.iter().map(|word| (*word).to_owned()).collect()
@@ -324,7 +331,8 @@ impl Bench {
             return Err(format!("the readings are {values:?}"));
         }
         let lines = updater::update_log::newest(&self.root, 100);
-        if lines.len() as u64 != record.attempts || lines[0].status != (if at == At::New { "ok" } else { "failed" }) {
+        let status = if lines.first().is_some_and(|line| line.to_version == expected) { "ok" } else { "failed" };
+        if lines.len() as u64 != record.attempts || lines[0].status != status {
             return Err(format!("{} attempts, and the log has {lines:?}", record.attempts));
         }
         Ok(at)

@@ -1,6 +1,7 @@
 //! A new version as a publisher makes it: files beside each other in a folder, packed with `publish`.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use protocol::Failure;
 use updater::boot_record::BootRecord;
@@ -70,9 +71,14 @@ impl Release {
     /// If it cannot be written.
     #[must_use]
     pub fn wrapped(self, plant: &Plant, program: &str, text: &str) -> Self {
-        let old = plant.version_directory().join(program);
-        let link = format!("real=\"${{0%/*}}/{program}.real\"\nln -f '{}' \"$real\"\n", old.display());
-        self.script(program, &(link + text))
+        let real = format!("{program}.real");
+        let file = self.folder.join("files").join(&real);
+        std::fs::copy(plant.version_directory().join(program), &file).expect("a writable folder");
+        // Smaller it is packed sooner; where there is no strip(1), it is packed as it is.
+        let _ = Command::new("strip").arg(&file).status();
+        let mut release = self.script(program, &format!("real=\"${{0%/*}}/{real}\"\n{text}"));
+        release.files.push(real);
+        release
     }
 
     /// # Panics

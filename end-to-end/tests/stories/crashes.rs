@@ -6,8 +6,9 @@ use std::path::Path;
 use end_to_end::crash_points::{self, At, Bench, Injection, Run};
 use end_to_end::headquarters::Headquarters;
 use end_to_end::plant::Plant;
-use end_to_end::programs::run;
+use end_to_end::programs::{program, run};
 use private_postgres::PrivatePostgres;
+use updater::boot_record::Phase;
 
 use crate::{KEYS, SERVER, SQLITE};
 
@@ -21,11 +22,12 @@ pub struct Scene {
     pub disturbed: Run,
 }
 
-pub const SCENES: [Scene; 4] = [
+pub const SCENES: [Scene; 5] = [
     Scene { name: "applying", before: &[], disturbed: Run::Apply },
     Scene { name: "the start of the trial", before: &[Run::Apply], disturbed: Run::Start },
     Scene { name: "the commit", before: &[Run::Apply, Run::Start], disturbed: Run::Passed },
     Scene { name: "the fallback", before: &[Run::Apply, Run::Start], disturbed: Run::Failed },
+    Scene { name: "a restore", before: &[Run::Apply, Run::Start, Run::Passed], disturbed: Run::Restore },
 ];
 
 pub fn points(bench: &Bench, scene: &Scene, what: &'static str) -> Vec<Injection> {
@@ -46,6 +48,21 @@ pub fn stage(bench: &Bench, folder: &Path, template: Option<(&PrivatePostgres, &
     copy
 }
 
+/// Once more, what did not come to its end: the next attempt finds nothing in its way.
+pub fn try_again(bench: &Bench, scene: &Scene, at: At, context: &str) {
+    let (again, expected) = match (scene.disturbed, at) {
+        (Run::Restore, At::Old) => return,
+        (Run::Restore, At::New) => (Run::Restore, At::Old),
+        (_, At::New) => return,
+        (_, At::Old) => {
+            bench.approve();
+            (Run::Apply, At::New)
+        }
+    };
+    assert_eq!(bench.run(again), Some(0), "{context}: the next attempt");
+    assert_eq!(bench.settle(), Ok(expected), "{context}: the next attempt");
+}
+
 fn try_points(database: &str, whats: &[&'static str], every: usize) {
     let folder = tempfile::tempdir().unwrap();
     let headquarters = Headquarters::new(&KEYS, folder.path());
@@ -63,15 +80,11 @@ fn try_points(database: &str, whats: &[&'static str], every: usize) {
                 let copy = stage(&bench, &folder.path().join("copy"), template, &scene);
                 copy.run_with(scene.disturbed, point);
                 let context = || format!("{} disturbed by {point:?}", scene.name);
-                match copy.settle().unwrap_or_else(|error| panic!("{}: {error}", context())) {
+                let at = copy.settle().unwrap_or_else(|error| panic!("{}: {error}", context()));
+                try_again(&copy, &scene, at, &context());
+                match at {
                     At::New => new += 1,
-                    At::Old => {
-                        old += 1;
-                        // The next attempt finds nothing in its way.
-                        copy.approve();
-                        assert_eq!(copy.run(Run::Apply), Some(0), "{}: the next attempt", context());
-                        assert_eq!(copy.settle(), Ok(At::New), "{}: the next attempt", context());
-                    }
+                    At::Old => old += 1,
                 }
                 tried += 1;
             }
@@ -155,6 +168,54 @@ fn every_point_killed_on_postgres() {
 #[ignore = "takes long; `cargo crash-points` runs it"]
 fn every_point_failed_by_the_disk() {
     try_points(SQLITE, &["error=EIO", "error=ENOSPC"], 1);
+}
+
+/// Killed at system calls of the applying process while it puts keys to use.
+#[test]
+fn a_change_of_keys_is_made_or_not_whenever_it_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let headquarters = Headquarters::new(&KEYS, folder.path());
+    let programs = folder.path().join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    for name in updater::patch::PROGRAMS {
+        std::fs::write(programs.join(name), "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(programs.join(name), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let bench = Bench::with_programs(&folder.path().join("bench"), &headquarters, SQLITE, &programs);
+    let [trusted, signing] = ["update_public.pem", "update_private.pem"].map(|key| headquarters.keys.join(key));
+    let mut publish = program("publish");
+    publish.args(["keys", "--keys-version", "2", "--json", "--out"]).arg(folder.path());
+    run(publish.arg("--trust").arg(trusted).arg("--key").arg(signing)).good();
+    bench.take_in(&folder.path().join("update_v0.0.0-keys.2.zip"));
+    bench.approve();
+    let settings = config::Settings::read(&bench.root).unwrap_or_else(|error| panic!("{error}"));
+    let version = |bench: &Bench| {
+        let record = updater::settle::read(&bench.root).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(record.phase, Phase::Committed);
+        let (_, version) = updater::trusted_keys::read(&bench.root, &settings, &record).unwrap();
+        assert_eq!(version, record.keys_version.max(1), "set and boot record");
+        let line = &updater::update_log::newest(&bench.root, 1)[0];
+        assert_eq!((line.attempt, line.status == "ok"), (record.attempts, version == 2), "{line:?}");
+        version
+    };
+    let copy = folder.path().join("copy");
+    let mut seen = [0, 0];
+    for (call, count) in bench.copy(&copy).record(Run::Apply) {
+        for occurrence in 1..=count {
+            let killed = bench.copy(&copy);
+            killed.run_with(Run::Apply, &Injection { call: call.clone(), occurrence, what: "signal=KILL" });
+            assert_eq!(killed.run(Run::Start), Some(0), "{call} {occurrence}");
+            let after = version(&killed);
+            seen[usize::from(after == 2)] += 1;
+            if after == 1 {
+                killed.approve();
+                assert_eq!(killed.run(Run::Apply), Some(0), "{call} {occurrence}: the next attempt");
+                assert_eq!(version(&killed), 2);
+            }
+        }
+    }
+    println!("{} points tried: {seen:?}", seen[0] + seen[1]);
+    assert!(seen[0] > 5 && seen[1] > 5, "{seen:?}");
 }
 
 #[test]

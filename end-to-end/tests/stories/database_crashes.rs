@@ -8,7 +8,7 @@ use updater::boot_record::{BootRecord, Phase};
 use updater::database::ActiveDatabase;
 
 use crate::KEYS;
-use crate::crashes::{SCENES, points, stage};
+use crate::crashes::{SCENES, points, stage, try_again};
 
 /// Exit code of what is to be tried again later.
 const TRY_LATER: i32 = 75;
@@ -36,12 +36,9 @@ fn try_steps(every_message: usize, every_other: usize) {
             assert!(ended.is_some_and(|code| code < 100), "{}: ended with {ended:?}", context());
             waited += usize::from(settles_or_waits(&copy).unwrap_or_else(|error| panic!("{}: {error}", context())));
             server.start_again().unwrap_or_else(|error| panic!("{}: {error}", context()));
-            if copy.settle().unwrap_or_else(|error| panic!("{}: {error}", context())) == At::Old {
-                old += 1;
-                copy.approve();
-                assert_eq!(copy.run(Run::Apply), Some(0), "{}: the next attempt", context());
-                assert_eq!(copy.settle(), Ok(At::New), "{}: the next attempt", context());
-            }
+            let at = copy.settle().unwrap_or_else(|error| panic!("{}: {error}", context()));
+            old += usize::from(at == At::Old);
+            try_again(&copy, &scene, at, &context());
             let database = ActiveDatabase::of(&copy.root).unwrap().url;
             server.sql("postgres", &format!("DROP DATABASE {}", database.rsplit('/').next().unwrap()));
             tried += 1;
@@ -57,7 +54,11 @@ fn settles_or_waits(bench: &Bench) -> Result<bool, String> {
     let phase = BootRecord::read(&bench.root.boot_record()).map_err(|error| error.to_string())?.phase;
     match (settled.code, phase) {
         (Some(0), Phase::Committed | Phase::Trial) => Ok(false),
-        (Some(TRY_LATER), Phase::FallingBack) if settled.errors.contains("cannot be taken back yet") => Ok(true),
+        (Some(TRY_LATER), Phase::FallingBack | Phase::Committing)
+            if settled.errors.contains("cannot be taken back yet") =>
+        {
+            Ok(true)
+        }
         _ => Err(format!("in {phase:?}, and {settled:?}")),
     }
 }

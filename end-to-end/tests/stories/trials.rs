@@ -146,7 +146,7 @@ fn a_version_that_exits_at_once_is_taken_back(database: &str) {
 fn a_version_that_hangs_from_the_first_moment_is_taken_back() {
     let world = World::on_short_trial(SQLITE);
     let release = world.alarms_release("0.2.0").wrapped(&world.plant, "collector", "kill -STOP $$");
-    world.is_taken_back(1, &release, "ready in time");
+    world.is_taken_back(1, &release, "not ready in time: collector");
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_version_of_which_one_program_cannot_be_started_is_taken_back() {
     let release = world.alarms_release("0.2.0").script("portal", "");
     // Executable, and no program at all.
     std::fs::write(world.folder.path().join("release-0.2.0/files/portal"), "\u{7f}ELF nonsense").unwrap();
-    world.is_taken_back(1, &release, "portal could not be started");
+    world.is_taken_back(1, &release, "portal ended with exit code");
 }
 
 #[test]

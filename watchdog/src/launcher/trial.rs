@@ -16,6 +16,8 @@ pub struct Trial {
     ready_since: Option<Instant>,
     /// Since when one that was ready is not.
     ill_since: Option<Instant>,
+    /// Those that are not ready now.
+    unready: String,
     failed: Option<String>,
 }
 
@@ -41,7 +43,8 @@ impl Trial {
     /// `collects`: this plant has a licence, so a version that starts no collector is ill.
     pub fn new(length: Duration, version: String, collects: bool, now: Instant) -> Self {
         let needed: &[&str] = if collects { &["agent", "collector", "portal"] } else { &["agent", "portal"] };
-        Self { length, version, needed, started: now, beaten: now, ready_since: None, ill_since: None, failed: None }
+        let (ready_since, ill_since, failed, unready) = (None, None, None, "watchdog".to_owned());
+        Self { length, version, needed, started: now, beaten: now, ready_since, ill_since, unready, failed }
     }
 
     pub fn beat(&mut self, pulse: &Pulse, now: Instant) {
@@ -58,9 +61,10 @@ impl Trial {
                     .get_or_insert_with(|| format!("{child} reports version {version} instead of {}", self.version));
             }
         }
-        let ready = self.needed.iter().all(|child| pulse.versions.contains_key(*child))
-            && pulse.versions.values().all(Option::is_some);
-        match (ready, self.ready_since) {
+        let is_ready = |child: &str| pulse.versions.get(child).is_some_and(Option::is_some);
+        let unready: Vec<&str> = self.needed.iter().copied().filter(|child| !is_ready(child)).collect();
+        self.unready = unready.join(", ");
+        match (unready.is_empty() && pulse.versions.values().all(Option::is_some), self.ready_since) {
             (true, _) => {
                 self.ready_since.get_or_insert(now);
                 self.ill_since = None;
@@ -82,10 +86,10 @@ impl Trial {
         }
         match (self.ready_since, self.ill_since) {
             (None, _) if since(self.started) > READY_WITHIN => {
-                Verdict::Failed("the new version's programs were not all ready in time".to_owned())
+                Verdict::Failed(format!("the new version was not ready in time: {}", self.unready))
             }
             (_, Some(ill)) if since(ill) > ILL => {
-                Verdict::Failed("the new version's programs stopped being ready".to_owned())
+                Verdict::Failed(format!("the new version stopped being ready: {}", self.unready))
             }
             (Some(ready), None) if since(ready) >= self.length => Verdict::Passed,
             _ => Verdict::Open,
