@@ -236,7 +236,7 @@ impl Work {
 
     fn follow_request(&mut self) -> Result<(), StoreError> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
-        let Ok(request) = std::fs::read(self.root.epoch_request()) else { return Ok(()) };
+        let Ok(request) = durable::read_plain(&self.root.epoch_request(), 64 << 10) else { return Ok(()) };
         // Half a file is one that the agent is about to replace.
         let Ok(request) = serde_json::from_slice::<EpochRequest>(&request) else { return Ok(()) };
         // Followed once: from then on the epoch is another.

@@ -9,7 +9,7 @@ mod lock;
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -115,6 +115,42 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 /// Those of the file system, with the path in the message.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     fs4::available_space(path).map_err(|error| name_error("look for room at", path, error))
+}
+
+/// Reads a file that another program may have laid there: what is no plain file, or is larger than `at_most`, is refused
+/// without being waited for.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn read_plain(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
+    let named = |error| name_error("read", path, error);
+    let mut bytes = Vec::new();
+    open_plain(path)?.take(at_most + 1).read_to_end(&mut bytes).map_err(named)?;
+    match bytes.len() as u64 > at_most {
+        true => Err(named(io::Error::other(format!("it has more than {at_most} bytes")))),
+        false => Ok(bytes),
+    }
+}
+
+/// Opens a file that another program may have laid there: no pipe that nobody writes to, no link to somewhere else.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    let named = |error| name_error("open", path, error);
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    let file = options.open(path).map_err(named)?;
+    match file.metadata().map_err(named)?.is_file() {
+        true => Ok(file),
+        false => Err(named(io::Error::other("it is no plain file"))),
+    }
 }
 
 /// Adds what was tried and the path to an error of the file system, which by itself says neither.

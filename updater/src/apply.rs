@@ -4,6 +4,7 @@
 //! Until the switch the old version runs and nothing of it is touched. The switch is one write of the boot record.
 
 use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use config::{Credentials, InstallRoot, Settings};
@@ -58,7 +59,7 @@ fn try_to_apply(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> R
 
     let active = ActiveDatabase::of(root)?;
     let dialect = active.dialect(root.path())?;
-    let migrations = new_migrations(root, &active, &package.migrations(dialect))?;
+    let (migrations, schema_before) = new_migrations(root, &active, &package.migrations(dialect))?;
     let running = root.versions().join(&record.current);
     require_room(root, &settings, &package, &running, &active, !migrations.is_empty())?;
     progress::note(root, "backup", 40, "keeping a copy of the running version");
@@ -77,7 +78,7 @@ fn try_to_apply(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> R
     let _no_import = Lock::take(&root.database_lock())
         .map_err(|_| Failure::try_later("an import is running; let it end, then apply the update again"))?;
     lifeline::check()?;
-    let record = settle::write(root, record, Step::Migrate { to, in_place })?;
+    let record = settle::write(root, record, Step::Migrate { to, in_place, schema_before })?;
     lifeline::wait_for_spooling()?;
     let database = migrate_database(root, &record, attempt, dialect, &active, &migrations)?;
     lifeline::check()?;
@@ -103,7 +104,11 @@ fn take_package(
     if free < waiting.package_bytes + settings.low_disk_reserve_bytes {
         return Err(no_room(waiting.package_bytes + settings.low_disk_reserve_bytes, free));
     }
-    let copied = fs::copy(&from, &to).and_then(|_| File::open(&to)?.sync_all());
+    let mut source = durable::open_plain(&from)?.take(waiting.package_bytes + 1);
+    let copied = File::create(&to).and_then(|mut file| {
+        io::copy(&mut source, &mut file)?;
+        file.sync_all()
+    });
     copied.map_err(|error| durable::name_error("copy the package to", &to, error))?;
     durable::sync_folder(folder)?;
     let (trust, mut situation) = situation(root, settings, record)?;
@@ -116,14 +121,14 @@ fn take_package(
     }
 }
 
-/// Those that the database has not had.
+/// Those that the database has not had, and its schema before them.
 fn new_migrations(
     root: &InstallRoot,
     active: &ActiveDatabase,
     migrations: &[Migration],
-) -> Result<Vec<Migration>, Failure> {
+) -> Result<(Vec<Migration>, Option<String>), Failure> {
     if migrations.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
     let applied = match readings::place(&active.url, root.path())? {
         Place::Sqlite(path) => migrate::applied_sqlite(&path)?,
@@ -132,7 +137,9 @@ fn new_migrations(
     if applied.is_empty() {
         return Err(Failure::try_later("the database has no tables yet; let the collector store something first"));
     }
-    Ok(migrate::new_ones(migrations, &applied)?.into_iter().cloned().collect())
+    let new: Vec<Migration> = migrate::new_ones(migrations, &applied)?.into_iter().cloned().collect();
+    let schema_before = (!new.is_empty()).then(|| migrate::schema_of(&applied));
+    Ok((new, schema_before))
 }
 
 /// Looks before anything is begun whether all of it will fit.

@@ -32,7 +32,7 @@ pub fn approve(root: &InstallRoot, manifest_sha256: &str) -> Result<PendingUpdat
     if waiting.manifest_sha256 != manifest_sha256 {
         return Err(NotApproved::Replaced { version: waiting.version });
     }
-    let record = settle::read_durable(root)?;
+    let record = settle::log_waiting(root, settle::read_durable(root)?)?;
     let step = Step::Approve {
         id: format!("{:032x}", rand::random::<u128>()),
         manifest_sha256: manifest_sha256.to_owned(),

@@ -25,6 +25,8 @@ pub struct Origin {
     pub tree: String,
     /// The database that it worked with, as the boot record had it.
     pub database: Option<Database>,
+    /// Of the keys that were trusted.
+    pub keys_version: u64,
 }
 
 pub const ORIGIN: &str = "plantlink-restore.json";
@@ -44,7 +46,12 @@ pub fn write(root: &InstallRoot, version: &Version, record: &BootRecord) -> Resu
     let backup = folder.join(format!("backup_v{version}_{}.zip", seconds(Timestamp::now())));
     let part = backup.with_extension("zip.part");
     let tree = read_tree(directory)?;
-    let origin = Origin { version: version.clone(), tree: tree_hash(&tree), database: record.database.clone() };
+    let origin = Origin {
+        version: version.clone(),
+        tree: tree_hash(&tree),
+        database: record.database.clone(),
+        keys_version: record.keys_version,
+    };
     let outcome = pack(directory, &tree, &origin, &part);
     if let Err(error) = outcome {
         let _ = fs::remove_file(&part);

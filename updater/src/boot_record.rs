@@ -38,6 +38,9 @@ pub struct BootRecord {
     /// Of the keys in `state/update_keys.json`; 0 before the first rotation, when the configured ones count.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub keys_version: u64,
+    /// The schema of the database before the first update that changed it here: what `database: None` stands for then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_schema: Option<String>,
     /// What a newer version has put down, for itself: the launcher, which no package changes, hands it on.
     #[serde(flatten)]
     pub more: Map<String, Value>,
@@ -108,6 +111,9 @@ pub struct Attempt {
     pub database: Option<Database>,
     /// PostgreSQL has been, or may have been, migrated.
     pub in_place: bool,
+    /// Schema of the database before it was migrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_before: Option<String>,
     pub trial: Trial,
     /// A version from before is put back: approved and over in one, the floor goes with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -179,6 +185,7 @@ impl BootRecord {
             attempt: None,
             unlogged: None,
             keys_version: 0,
+            first_schema: None,
             more: Map::new(),
         }
     }
@@ -264,7 +271,9 @@ impl BootRecord {
             if !certain.exists() {
                 durable::replace(&certain, &[0; 2 * SLOT_BYTES], durable::Access::Shared)?;
             }
+            // Both slots, one after the other: neither ever names an older version than the other by more than this write.
             overwrite(&certain, generation, &slot)?;
+            overwrite(&certain, generation + 1, &slot)?;
         }
         overwrite(path, generation, &slot)
     }

@@ -72,7 +72,7 @@ pub fn lay(root: &InstallRoot, package: &mut VerifiedPackage, running_id: &str) 
         return Err(Failure::integrity(format!("{id} would take the place of {running_id}, which runs")));
     }
     for left_over in [&new, &place] {
-        // A directory of this very name was never committed, or this version would not be above all that ran here.
+        // Not the running one. It may be the one before, after a restore; that is laid again as it was.
         remove_tree(left_over)?;
     }
     make_folder(&new)?;

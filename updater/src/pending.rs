@@ -67,8 +67,10 @@ fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &Path) -> 
     if record.phase != Phase::Committed {
         return Err(NotTaken::Busy);
     }
-    let file = open_plain(received).map_err(|error| durable::name_error("read", received, error))?;
+    let file = durable::open_plain(received)?;
     let bytes = file.metadata().map_err(|error| durable::name_error("read", received, error))?.len();
+    #[cfg(unix)]
+    let judged = file.try_clone().map_err(|error| durable::name_error("read", received, error))?;
     let (trust, situation) = situation(root, settings, &record)?;
     let package = verify(file, &trust, &limits(settings), Some(&situation))?;
     let waiting = read(root);
@@ -88,6 +90,9 @@ fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &Path) -> 
     }
     drop(package);
     let place = root.pending_update().join(&meta.package);
+    #[cfg(unix)]
+    move_judged(&judged, received, &place)?;
+    #[cfg(not(unix))]
     durable::rename(received, &place)?;
     match (is_keys, keys_wait) {
         (false, true) => write_to(&root.pending_behind(), &meta)?,
@@ -105,21 +110,23 @@ fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &Path) -> 
     Ok(meta)
 }
 
-/// The folder is the agent's: what lies there may be a pipe that nobody writes to, or a link to somewhere else.
-fn open_plain(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        options.custom_flags(flags.bits().cast_signed());
+/// The folder is the agent's: what was judged is what is moved, or nothing is. (On Windows an open file cannot be renamed,
+/// and nobody else is let at it.)
+#[cfg(unix)]
+fn move_judged(judged: &File, received: &Path, place: &Path) -> Result<(), NotTaken> {
+    durable::rename(received, place)?;
+    if !is_same(judged, place)? {
+        durable::remove(place)?;
+        return Err(NotTaken::Failed(Failure::failed("the received package was exchanged while it was judged")));
     }
-    let file = options.open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("it is no plain file")),
-    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn is_same(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (one, other) = (file.metadata()?, fs::symlink_metadata(path)?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 fn describe(
@@ -270,7 +277,7 @@ fn judge_one_again(
     let path = root.pending_update().join(&meta.package);
     let (trust, mut situation) = situation(root, settings, record)?;
     situation.waiting = None;
-    let judged = match File::open(&path) {
+    let judged = match durable::open_plain(&path) {
         Ok(file) => verify(file, &trust, &limits(settings), Some(&situation)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(Refusal { code: Code::MissingPart, detail: format!("{} is gone", path.display()) })
@@ -291,15 +298,19 @@ fn judge_one_again(
         }
         Ok(package) => {
             let tree = read_tree(&root.versions().join(&record.current))?;
-            let fresh = describe(&package, meta.package_bytes, &tree, &trust, record);
+            let bytes = fs::metadata(&path).map_or(meta.package_bytes, |metadata| metadata.len());
+            let fresh = describe(&package, bytes, &tree, &trust, record);
             let same = fresh.manifest_sha256 == meta.manifest_sha256;
             let state = match meta.state {
                 // Its attempt is over, however it ended.
                 PendingState::Applying => PendingState::Waiting,
                 state => state,
             };
-            let PendingUpdate { signers, changes, keys, .. } = fresh.clone();
-            write_to(place, &if same { PendingUpdate { state, signers, changes, keys, ..meta } } else { fresh })?;
+            let PendingUpdate { signers, changes, keys, package_bytes, .. } = fresh.clone();
+            write_to(
+                place,
+                &if same { PendingUpdate { state, signers, changes, keys, package_bytes, ..meta } } else { fresh },
+            )?;
             Ok(None)
         }
     }

@@ -10,19 +10,25 @@ use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use config::{Credentials, InstallRoot};
+use durable::Lock;
 use protocol::Failure;
-use readings::{Place, migrate};
+use readings::Place;
+use readings::migrate::{self, Target};
 use zip::ZipArchive;
 
 use crate::backup::{self, ORIGIN, Origin};
-use crate::boot_record::{BootRecord, Database, Phase};
+use crate::boot_record::{Attempt, BootRecord, Database, Phase};
 use crate::database::{self, ActiveDatabase};
 use crate::package::{Limits, names};
 use crate::patch::{self, remove_tree};
 use crate::settle::{self, Damage};
 use crate::situation::version_of;
 use crate::transition::Step;
+use crate::trusted_keys;
 use crate::version_directory::{read_tree, tree_hash, version_id};
+
+/// Room that is left beside what is laid.
+const MARGIN_BYTES: u64 = 32 << 20;
 
 /// A backup that can be put back, or could but for its database.
 #[derive(Clone, Debug)]
@@ -75,20 +81,26 @@ pub fn look(file: &Path) -> Result<Kept, Failure> {
 /// Why it cannot be; then everything is as it was. With exit code 75 it is decided, and the next start ends it.
 pub fn restore(root: &InstallRoot, kept: &Kept) -> Result<Restored, Failure> {
     let _lock = settle::lock(root)?;
-    let record = match settle::read_durable(root) {
-        Err(_) if settle::damage(root) == Some(Damage::Lost) => return restore_lost(root, kept),
-        record => record?,
+    // An import writes to the database, too.
+    let _no_import = Lock::take(&root.database_lock())
+        .map_err(|_| Failure::try_later("an import is running; let it end, then call this again"))?;
+    let record = match (settle::read_durable(root), settle::damage(root)) {
+        (Err(_), Some(Damage::Lost)) => return restore_lost(root, kept),
+        (Err(_), Some(Damage::Mendable)) => {
+            let what = "the boot record is damaged, and what was last committed is certain: start the watchdog once, \
+                        which mends it, and stop it again";
+            return Err(Failure::try_later(what));
+        }
+        (record, _) => settle::log_waiting(root, record?)?,
     };
     if record.phase != Phase::Committed {
         let what = "an update is under way; start the watchdog, let it come to its end, and stop it again";
         return Err(Failure::try_later(what));
     }
-    let to = lay(root, kept)?;
-    if to == record.current {
-        return Err(Failure::usage(format!("version {} runs already", kept.origin.version)));
-    }
+    require_room(root, kept)?;
+    let to = lay(root, kept, &record.current)?;
     let from_version = version_of(&record.current)?;
-    let id = format!("{:032x}", rand::random::<u128>());
+    let id = new_id();
     let step = |database, in_place| Step::Restore {
         id: id.clone(),
         from_version: from_version.clone(),
@@ -100,23 +112,54 @@ pub fn restore(root: &InstallRoot, kept: &Kept) -> Result<Restored, Failure> {
     // As it will be, for the name of a copy.
     let begun = record.after(step(None, false)).map_err(Failure::failed)?;
     let attempt = begun.attempt.as_ref().ok_or_else(|| Failure::failed("the boot record takes no attempt"))?;
-    let number_and_id = |configured: &Path| database::copy_for(configured, attempt);
-    let Way { database, in_place, carried_over } = way(root, &record, &kept.origin, number_and_id)?;
+    let Way { database, in_place, carried_over } = way(root, &record, &kept.origin, attempt)?;
     let decided = settle::write(root, &record, step(database, in_place))?;
-    settle::finish_commit(root, &decided)?;
+    let settled = settle::finish_commit(root, &decided)?;
+    if settled.phase == Phase::FallingBack {
+        let error = settled.attempt.as_ref().and_then(|attempt| attempt.error.clone()).unwrap_or_default();
+        settle::finish_fallback(root, &settled)?;
+        return Err(Failure::failed(error));
+    }
     Ok(Restored { version: kept.origin.version.to_string(), from_version: from_version.to_string(), carried_over })
+}
+
+fn new_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// Looks before anything is begun whether all of it will fit.
+fn require_room(root: &InstallRoot, kept: &Kept) -> Result<(), Failure> {
+    let mut zip = open(&kept.file)?;
+    let mut needed = MARGIN_BYTES;
+    for number in 0..zip.len() {
+        needed += zip.by_index_raw(number).map_err(|error| no_backup(&kept.file, &error))?.size();
+    }
+    let configured = Credentials::read(&root.credentials_file())?.require_database_url()?;
+    if let Place::Sqlite(file) =
+        readings::place(&ActiveDatabase::of(root).map_or(configured, |it| it.url), root.path())?
+    {
+        // The copy, and the journal of what is added to it.
+        needed += 2 * std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+    }
+    let free = durable::free_bytes(root.path())?;
+    match free >= needed {
+        true => Ok(()),
+        false => Err(Failure::disk(format!("this needs {} MB of room and there are {} MB", needed >> 20, free >> 20))),
+    }
 }
 
 /// Nothing says what ran here. The backup says what it belongs to; that the database is still that one has to be certain.
 fn restore_lost(root: &InstallRoot, kept: &Kept) -> Result<Restored, Failure> {
     let Origin { version, database, .. } = &kept.origin;
     let configured = Credentials::read(&root.credentials_file())?.require_database_url()?;
-    let in_place = match readings::place(&configured, root.path())? {
-        Place::Postgres => {
-            migrate::undo(&configured, database.as_ref().map(|database| database.schema.as_str()), true)?;
+    let in_place = match (readings::place(&configured, root.path())?, database) {
+        (Place::Postgres, Some(database)) => {
+            migrate::undo(&configured, &Target::Schema(database.schema.clone()), true)?;
             true
         }
-        Place::Sqlite(original) => {
+        // The program opens its own schema and no other.
+        (Place::Postgres, None) => false,
+        (Place::Sqlite(original), database) => {
             let expected = readings::place(&ActiveDatabase::named(&configured, database.as_ref()).url, root.path())?;
             let mut found = database::copies_of(&original);
             found.extend(Some(original).filter(|original| original.exists()));
@@ -132,16 +175,20 @@ fn restore_lost(root: &InstallRoot, kept: &Kept) -> Result<Restored, Failure> {
             false
         }
     };
-    let to = lay(root, kept)?;
+    require_room(root, kept)?;
+    let to = lay(root, kept, "")?;
+    let mut first = BootRecord::first("0.0.0-unknown0".to_owned(), version.clone());
+    // Never fewer than were known: a lost set of keys is not replaced by the configured ones.
+    first.keys_version = kept.origin.keys_version.max(trusted_keys::version_on_disk(root)?);
     let step = Step::Restore {
-        id: format!("{:032x}", rand::random::<u128>()),
+        id: new_id(),
         from_version: version.clone(),
         to_version: version.clone(),
-        to: to.clone(),
+        to,
         database: database.clone(),
         in_place,
     };
-    let decided = BootRecord::first(to, version.clone()).after(step).map_err(Failure::failed)?;
+    let decided = first.after(step).map_err(Failure::failed)?;
     decided.create_anew(&root.boot_record()).map_err(Failure::disk)?;
     settle::finish_commit(root, &decided)?;
     Ok(Restored { version: version.to_string(), from_version: "an unknown version".to_owned(), carried_over: None })
@@ -154,23 +201,25 @@ struct Way {
     carried_over: Option<u64>,
 }
 
-fn way(
-    root: &InstallRoot,
-    record: &BootRecord,
-    origin: &Origin,
-    copy_for: impl FnOnce(&Path) -> PathBuf,
-) -> Result<Way, Failure> {
-    let schema = |database: &Option<Database>| database.as_ref().map(|database| database.schema.clone());
-    if schema(&origin.database) == schema(&record.database) {
+fn way(root: &InstallRoot, record: &BootRecord, origin: &Origin, attempt: &Attempt) -> Result<Way, Failure> {
+    // Without a database of its own a version worked with what was there before the first update that changed it.
+    let schema = |database: &Option<Database>| {
+        database.as_ref().map(|database| database.schema.clone()).or_else(|| record.first_schema.clone())
+    };
+    let target = schema(&origin.database);
+    if target == schema(&record.database) {
         return Ok(Way { database: record.database.clone(), in_place: false, carried_over: None });
     }
+    let target = target.ok_or_else(|| Failure::failed("it is not known which schema that version worked with"))?;
     let configured = Credentials::read(&root.credentials_file())?.require_database_url()?;
     let current = ActiveDatabase::named(&configured, record.database.as_ref());
     let Place::Sqlite(from) = readings::place(&current.url, root.path())? else {
-        let target = schema(&origin.database);
-        migrate::undo(&configured, target.as_deref(), true)?;
-        let database = target.map(|schema| database::record(&configured, None, schema));
-        return Ok(Way { database, in_place: true, carried_over: None });
+        migrate::undo(&configured, &Target::Schema(target.clone()), true)?;
+        return Ok(Way {
+            database: Some(database::record(&configured, None, target)),
+            in_place: true,
+            carried_over: None,
+        });
     };
     let older = ActiveDatabase::named(&configured, origin.database.as_ref());
     let place = |url: &str| match readings::place(url, root.path()) {
@@ -186,43 +235,53 @@ fn way(
             older.display()
         )));
     }
-    let copy = copy_for(&original);
-    migrate::copy_sqlite(&older, &copy)?;
-    let carried = migrate::carry_over(&from, &copy)?;
+    let copy = database::copy_for(&original, attempt);
+    let carried = migrate::copy_sqlite(&older, &copy).and_then(|()| migrate::carry_over(&from, &copy));
+    let carried = carried.inspect_err(|_| {
+        for ending in ["-wal", "-shm", "-journal", ""] {
+            let _ = durable::remove(&PathBuf::from(format!("{}{ending}", copy.display())));
+        }
+    })?;
     durable::sync_folder_of(&copy)?;
     let file = copy.strip_prefix(root.path()).unwrap_or(&copy).to_string_lossy().into_owned();
-    let schema = match &origin.database {
-        Some(database) => database.schema.clone(),
-        None => migrate::schema_of(&migrate::applied_sqlite(&copy)?),
-    };
-    let database = Some(database::record(&configured, Some(file), schema));
+    let database = Some(database::record(&configured, Some(file), target));
     Ok(Way { database, in_place: false, carried_over: Some(carried) })
 }
 
 /// The version directory, from the backup unless it is there still.
-fn lay(root: &InstallRoot, kept: &Kept) -> Result<String, Failure> {
+fn lay(root: &InstallRoot, kept: &Kept, current: &str) -> Result<String, Failure> {
     let Origin { version, tree, .. } = &kept.origin;
     if tree.len() < 8 || !tree.is_ascii() {
         return Err(no_backup(&kept.file, &"it names no tree"));
     }
     let id = version_id(&version.to_string(), tree);
-    let (new, place) = (root.versions().join(".new"), root.versions().join(&id));
-    if place.exists() && tree_hash(&read_tree(&place)?) == *tree {
-        return Ok(id);
+    let [new, old] = [".new", ".old"].map(|name| root.versions().join(name));
+    let place = root.versions().join(&id);
+    let is_whole = place.exists() && read_tree(&place).is_ok_and(|files| tree_hash(&files) == *tree);
+    match (is_whole, id == current) {
+        (true, true) => return Err(Failure::usage(format!("version {version} runs already"))),
+        (true, false) => return Ok(id),
+        (false, _) => {}
     }
     remove_tree(&new)?;
+    remove_tree(&old)?;
     patch::make_folder(&new)?;
-    unpack(&kept.file, &new)?;
-    if tree_hash(&read_tree(&new)?) != *tree {
+    let unpacked = unpack(&kept.file, &new).and_then(|()| match tree_hash(&read_tree(&new)?) == *tree {
+        true => Ok(patch::sync_folders(&new)?),
+        false => {
+            let what = "is damaged: its files are not what was backed up";
+            Err(Failure::integrity(format!("{} {what}", kept.file.display())))
+        }
+    });
+    if unpacked.is_err() {
         remove_tree(&new)?;
-        return Err(Failure::integrity(format!(
-            "{} is damaged: its files are not what was backed up",
-            kept.file.display()
-        )));
+        return unpacked.map(|()| id);
     }
-    patch::sync_folders(&new)?;
-    remove_tree(&place)?;
+    if place.exists() {
+        durable::rename(&place, &old)?;
+    }
     durable::rename(&new, &place)?;
+    remove_tree(&old)?;
     Ok(id)
 }
 

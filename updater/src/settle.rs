@@ -10,11 +10,12 @@ use config::{Credentials, InstallRoot};
 use durable::{Access, Lock, LockError};
 use protocol::control::{Attempted, PendingState};
 use protocol::{Failure, Timestamp};
-use readings::{Place, StoreError, migrate};
+use readings::migrate::{self, Target};
+use readings::{Place, StoreError};
 
 use crate::boot_record::{Attempt, BootRecord, BootRecordError, Database};
 use crate::database::{self, ActiveDatabase, copy_for};
-use crate::package::{Dialect, Limits, reopen};
+use crate::package::{Dialect, Limits, look, reopen};
 use crate::patch::remove_tree;
 use crate::recovery::{Action, Cause, decide};
 use crate::situation::version_of;
@@ -49,10 +50,8 @@ pub fn settle(root: &InstallRoot, cause: &Cause) -> Result<(), Failure> {
         };
     }
     mirror_version(root, &record);
-    if let Some(line) = record.unlogged.clone().filter(|_| record.attempt.is_none())
-        && log(root, line)?.is_none()
-    {
-        write(root, &record, Step::Logged)?;
+    if let Err(failure) = log_waiting(root, record) {
+        eprintln!("{failure}");
     }
     Ok(())
 }
@@ -113,7 +112,6 @@ fn recover(root: &InstallRoot) -> Result<Option<BootRecord>, Failure> {
         in_place,
     };
     let mut record = certain.after(step).map_err(Failure::failed)?;
-    record.floor.clone_from(&certain.floor);
     if let Some(attempt) = &mut record.attempt {
         let what = "the boot record was damaged on the disk; the version that was last committed runs, and an update \
                     that was under way is given up";
@@ -169,7 +167,20 @@ pub fn finish_commit(root: &InstallRoot, record: &BootRecord) -> Result<BootReco
         }
         None => {
             if attempt.restores && attempt.in_place {
-                undo(root, attempt)?;
+                match undo(root, record, attempt) {
+                    Ok(names) if names.is_empty() => {}
+                    Ok(names) => eprintln!("the database was taken back: {}", names.join(", ")),
+                    Err(error @ (StoreError::Unreachable(_) | StoreError::Disk(_))) => {
+                        return Err(Failure::try_later(format!(
+                            "the database cannot be taken back yet: {error}; this is tried again"
+                        )));
+                    }
+                    // It went well when it was rehearsed; somebody has changed the database since.
+                    Err(error) => {
+                        let step = Step::Fail { error: format!("the database cannot be taken back: {error}") };
+                        return write(root, record, step);
+                    }
+                }
             }
             shown(write_version(root, &attempt.to_version.to_string()))?;
             format!("version {} runs", attempt.to_version)
@@ -181,7 +192,11 @@ pub fn finish_commit(root: &InstallRoot, record: &BootRecord) -> Result<BootReco
     let finish = Step::Finish { unlogged };
     let next = record.after(finish.clone()).map_err(Failure::failed)?;
     let superseded = if attempt.keys.is_some() { Vec::new() } else { superseded_databases(root, record, attempt) };
-    clean(root, &next, &superseded);
+    // Where the boot record was lost nothing is thrown away; the next attempt clears up.
+    match attempt.restores && attempt.to.as_ref() == Some(&record.current) {
+        true => {}
+        false => clean(root, &next, &superseded),
+    }
     write(root, record, finish)
 }
 
@@ -204,17 +219,21 @@ pub fn finish_fallback(root: &InstallRoot, record: &BootRecord) -> Result<BootRe
     write(root, record, finish)
 }
 
-/// PostgreSQL: takes back what updates have made of the schema since the version that is put back; rehearsed before.
-fn undo(root: &InstallRoot, attempt: &Attempt) -> Result<(), Failure> {
-    let configured = Credentials::read(&root.credentials_file())?.require_database_url()?;
-    let target = attempt.database.as_ref().map(|database| database.schema.as_str());
-    let names = migrate::undo(&configured, target, false).map_err(|error| {
-        Failure::try_later(format!("the database cannot be taken back yet: {error}; this is tried again"))
-    })?;
-    if !names.is_empty() {
-        eprintln!("the database was taken back: {}", names.join(", "));
-    }
-    Ok(())
+/// PostgreSQL: takes back what updates have made of the schema since the version that is put back. Where that is the
+/// current one, because the boot record was lost, an attempt was under way if its package is still there, and no other.
+fn undo(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> Result<Vec<String>, StoreError> {
+    let credentials = Credentials::read(&root.credentials_file());
+    let configured = credentials.map_err(Failure::from).and_then(Credentials::require_database_url);
+    let configured = configured.map_err(|failure| StoreError::Disk(failure.message))?;
+    let target = match &attempt.database {
+        Some(database) if attempt.to.as_ref() != Some(&record.current) => Target::Schema(database.schema.clone()),
+        _ => {
+            let package = File::open(root.applied_package()).ok().and_then(|file| look(file, &Limits::DEFAULT).ok());
+            let Some(package) = package else { return Ok(Vec::new()) };
+            Target::Without(package.manifest.migrations.into_iter().map(|migration| migration.name).collect())
+        }
+    };
+    migrate::undo(&configured, &target, false)
 }
 
 /// PostgreSQL: asks whether the attempt's migration is there, and takes it back in one transaction if it is. Whatever it
@@ -259,6 +278,18 @@ fn log(root: &InstallRoot, line: Attempted) -> Result<Option<Attempted>, Failure
     match update_log::add(root, &line) {
         Err(error) if is_full(&error) => Ok(Some(line)),
         outcome => shown(outcome).map(|()| None),
+    }
+}
+
+/// Writes the line of an attempt for which the disk had no room: the boot record keeps one, so the next attempt waits for it.
+///
+/// # Errors
+/// If there is no room for it yet, or the disk fails.
+pub fn log_waiting(root: &InstallRoot, record: BootRecord) -> Result<BootRecord, Failure> {
+    let Some(line) = record.unlogged.clone().filter(|_| record.attempt.is_none()) else { return Ok(record) };
+    match log(root, line)? {
+        Some(_) => Err(Failure::disk("the disk has no room for a line of the log; free some space")),
+        None => write(root, &record, Step::Logged),
     }
 }
 
@@ -320,10 +351,6 @@ fn clean(root: &InstallRoot, next: &BootRecord, databases: &[PathBuf]) {
 fn superseded_databases(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> Vec<PathBuf> {
     let place = |database: Option<&Database>| sqlite_place(root, database);
     let Some(before) = &record.previous else { return Vec::new() };
-    // A record that was put back itself stays where it is.
-    if attempt.to.as_ref() == Some(&record.current) {
-        return Vec::new();
-    }
     let kept = [place(record.database.as_ref()), place(attempt.database.as_ref())];
     place(before.database.as_ref()).into_iter().filter(|path| !kept.contains(&Some(path.clone()))).collect()
 }
@@ -335,11 +362,19 @@ fn copied_database(root: &InstallRoot, attempt: &Attempt) -> Vec<PathBuf> {
 
 /// SQLite: copies that no attempt came to own, because it was killed before the boot record knew of it.
 fn stray_copies(root: &InstallRoot, next: &BootRecord) -> Vec<PathBuf> {
-    let Some(original) = sqlite_place(root, None) else { return Vec::new() };
+    let Some(configured) = Credentials::read(&root.credentials_file()).ok().and_then(|read| read.database_url) else {
+        return Vec::new();
+    };
     let previous = next.previous.as_ref().and_then(|previous| previous.database.as_ref());
-    let owned = [next.database.as_ref(), previous].map(|database| sqlite_place(root, database));
+    let known: Vec<&Database> = next.database.iter().chain(previous).collect();
+    let Some(original) = sqlite_place(root, None) else { return Vec::new() };
+    // A person has named another database since, or the same in other words: then nothing here is certain to be a stray.
+    if known.iter().any(|database| !database.is_of(&configured)) {
+        return Vec::new();
+    }
+    let owned: Vec<PathBuf> = known.iter().filter_map(|database| Some(root.resolve(database.file.as_ref()?))).collect();
     let copies = database::copies_of(&original);
-    copies.into_iter().filter(|copy| !owned.contains(&Some(copy.clone()))).collect()
+    copies.into_iter().filter(|copy| !owned.contains(copy)).collect()
 }
 
 fn sqlite_place(root: &InstallRoot, database: Option<&Database>) -> Option<PathBuf> {

@@ -11,12 +11,13 @@ pub enum Step {
     /// The operator has approved a package.
     Approve { id: String, manifest_sha256: String, from_version: Version, to_version: Version },
     /// The new version directory is whole; from here on the collector spools.
-    Migrate { to: String, in_place: bool },
+    Migrate { to: String, in_place: bool, schema_before: Option<String> },
     /// The database is migrated: the new version runs from now on.
     Switch { database: Option<Database> },
     /// A package of keys: what it names is laid ready, and counts from now on.
     Trust(KeyChange),
-    /// A version from before is laid ready, its database with it, or with a rehearsed way back to it.
+    /// A version is put back: it is laid ready, its database with it, or with a rehearsed way back to it. Also the current
+    /// one, where the boot record was lost: then the floor stays.
     Restore {
         id: String,
         from_version: Version,
@@ -66,9 +67,9 @@ impl BootRecord {
                 (attempt.to, attempt.database, attempt.in_place) = (Some(to), database, in_place);
                 attempt.restores = true;
             }
-            (Phase::Preparing, Step::Migrate { to, in_place }, Some(attempt)) => {
+            (Phase::Preparing, Step::Migrate { to, in_place, schema_before }, Some(attempt)) => {
                 next.phase = Phase::Migrating;
-                (attempt.to, attempt.in_place) = (Some(to), in_place);
+                (attempt.to, attempt.in_place, attempt.schema_before) = (Some(to), in_place, schema_before);
             }
             (Phase::Migrating, Step::Switch { database }, Some(attempt)) => {
                 next.phase = Phase::Trial;
@@ -85,7 +86,14 @@ impl BootRecord {
                 trial.boot = boot;
             }
             (Phase::Trial, Step::Pass, Some(_)) => next.phase = Phase::Committing,
-            (Phase::Preparing | Phase::Migrating | Phase::Trial, Step::Fail { error }, Some(attempt)) => {
+            (Phase::Committing, Step::Fail { .. }, Some(attempt)) if !attempt.restores => return Err(not_now),
+            // Of a restore whose way back is refused after all, nothing was taken back.
+            (
+                Phase::Preparing | Phase::Migrating | Phase::Trial | Phase::Committing,
+                Step::Fail { error },
+                Some(attempt),
+            ) => {
+                attempt.in_place &= !attempt.restores;
                 next.phase = Phase::FallingBack;
                 let plain = error.chars().map(|character| if character.is_control() { ' ' } else { character });
                 attempt.error = Some(plain.take(LONGEST_ERROR).collect());
@@ -120,6 +128,7 @@ impl BootRecord {
             to: None,
             database: None,
             in_place: false,
+            schema_before: None,
             trial: Trial::default(),
             restores: false,
             keys: None,
@@ -140,6 +149,9 @@ impl BootRecord {
             return;
         }
         let Some(to) = attempt.to else { return };
+        if self.first_schema.is_none() {
+            self.first_schema = attempt.schema_before;
+        }
         let database = std::mem::replace(&mut self.database, attempt.database);
         let to_is_other = to != self.current;
         if to_is_other {
@@ -165,7 +177,7 @@ mod tests {
                 from_version: Version::new(1, 0, 0),
                 to_version: Version::new(1, 1, 0),
             },
-            Step::Migrate { to: "1.1.0-bbbbbbbb".into(), in_place: true },
+            Step::Migrate { to: "1.1.0-bbbbbbbb".into(), in_place: true, schema_before: Some("s".into()) },
             Step::Switch { database: None },
             Step::Restore {
                 id: "r".into(),

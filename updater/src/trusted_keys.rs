@@ -59,9 +59,10 @@ pub fn read(root: &InstallRoot, settings: &Settings, record: &BootRecord) -> Res
     match trust.keys.iter().find(|key| session.iter().any(|id| id == key.id())) {
         None => Ok((trust, version)),
         Some(key) => Err(Failure::configuration(format!(
-            "{}: key {} opens sessions as well; keys that sign packages have to be others",
+            "key {}, which signs packages ({} or {}), opens sessions as well; it has to be another",
+            key.id(),
             settings.update_public_key_file.display(),
-            key.id()
+            path.display()
         ))),
     }
 }
@@ -76,6 +77,14 @@ pub fn session_keys(root: &InstallRoot, settings: &Settings) -> Result<Vec<Strin
         true => Ok(PublicKey::read_all(&path)?.iter().map(|key| key.id().to_owned()).collect()),
         false => Ok(Vec::new()),
     }
+}
+
+/// Of the set in `state/`; 0 if there is none.
+///
+/// # Errors
+/// A set that cannot be read.
+pub fn version_on_disk(root: &InstallRoot) -> Result<u64, Failure> {
+    Ok(read_set(&root.update_keys())?.map_or(0, |set| set.version))
 }
 
 /// Lays a set ready. Nothing counts by it before the boot record says so.
@@ -95,13 +104,14 @@ pub fn lay_ready(root: &InstallRoot, trust: &Trust, version: u64) -> Result<(), 
 /// # Errors
 /// Those of the disk, or a set that is not there.
 pub fn install(root: &InstallRoot, version: u64) -> Result<(), Failure> {
-    if read_set(&root.update_keys())?.is_some_and(|set| set.version == version) {
+    let later = |failure: Failure| Failure::try_later(failure.message);
+    if read_set(&root.update_keys()).map_err(later)?.is_some_and(|set| set.version == version) {
         // Who was killed may not have come to this.
         return Ok(durable::sync_folder_of(&root.update_keys())?);
     }
-    match read_set(&root.next_update_keys())? {
+    match read_set(&root.next_update_keys()).map_err(later)? {
         Some(next) if next.version == version => Ok(durable::rename(&root.next_update_keys(), &root.update_keys())?),
-        _ => Err(Failure::configuration(format!(
+        _ => Err(Failure::try_later(format!(
             "{} should hold the keys of version {version}, which the operator has approved",
             root.next_update_keys().display()
         ))),

@@ -6,9 +6,9 @@
 //! `NAME-portal`, which share the group `NAME`.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +21,7 @@ use landlock::{
 use nix::unistd::{Gid, Group, Uid, User, setgid, setgroups, setuid};
 use protocol::Failure;
 use readings::Place;
-use rustix::fs::OFlags;
+use rustix::fs::{Dir, Mode, OFlags, openat};
 use updater::database::ActiveDatabase;
 
 /// The newest rights that are asked for; an older kernel enforces those that it knows.
@@ -34,9 +34,9 @@ pub struct Places {
     folders: Vec<PathBuf>,
     /// Files that it may write, and not replace.
     files: Vec<PathBuf>,
-    /// The folder of a SQLite database: the collector's, and written by whoever reads there as well, because readers of
-    /// SQLite's write-ahead log keep its index.
-    database: Option<PathBuf>,
+    /// Of a SQLite database: the collector's, and written by whoever reads there as well, because readers of SQLite's
+    /// write-ahead log keep its index.
+    database: Option<Database>,
     /// What it may read beside what everybody may.
     secrets: Vec<PathBuf>,
 }
@@ -45,14 +45,14 @@ impl Places {
     /// # Errors
     /// A database that no URL names.
     pub fn of(child: &str, root: &InstallRoot, settings: &Settings) -> Result<Self, Failure> {
-        let database = || -> Result<Option<PathBuf>, Failure> {
+        let database = || -> Result<Option<Database>, Failure> {
             let Ok(Some(_)) = Credentials::read(&root.credentials_file()).map(|read| read.database_url) else {
                 return Ok(None);
             };
-            Ok(match readings::place(&ActiveDatabase::of(root)?.url, root.path())? {
-                Place::Sqlite(file) => file.parent().map(Path::to_owned),
-                Place::Postgres => None,
-            })
+            match readings::place(&ActiveDatabase::of(root)?.url, root.path())? {
+                Place::Sqlite(file) => Database::beside(&file, root).map(Some),
+                Place::Postgres => Ok(None),
+            }
         };
         Ok(match child {
             "collector" => Self {
@@ -73,12 +73,44 @@ impl Places {
     }
 }
 
+/// Where a SQLite database lies.
+#[derive(Debug, PartialEq, Eq)]
+struct Database {
+    folder: PathBuf,
+    /// What its files, and those that updates make of it, are called by.
+    stem: String,
+    /// The folder is the root's, and so the watchdog's to give away.
+    in_root: bool,
+}
+
+impl Database {
+    fn beside(file: &Path, root: &InstallRoot) -> Result<Self, Failure> {
+        let folder = file.parent().unwrap_or(root.path()).to_owned();
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        // `plant.3-0badcafe.db` is called by what it was made of.
+        let stem = stem.split('.').next().unwrap_or_default().to_owned();
+        let in_root = folder.starts_with(root.path());
+        let of_the_root = ["agent", "backups", "config", "logs", "pending_update", "state", "versions"];
+        let taken =
+            root.path().starts_with(&folder) || of_the_root.iter().any(|name| folder.starts_with(root.resolve(name)));
+        if taken || stem.is_empty() {
+            return Err(Failure::configuration(format!(
+                "the database would lie in {}, among the install root's own files; give it a folder of its own, such as \
+                 sqlite:data/plant.db",
+                folder.display()
+            )));
+        }
+        Ok(Self { folder, stem, in_root })
+    }
+}
+
 /// The users that children run as, where they are users of their own.
 struct Owner {
     user: Uid,
     own_group: Gid,
+    /// Of those that read or write the database.
     shared_group: Gid,
-    /// Of the collector, whose the database is.
+    /// Whose the database is.
     collector: Uid,
 }
 
@@ -96,8 +128,9 @@ impl Owner {
     }
 
     /// Nothing is left to go back to.
-    fn become_it(&self) -> nix::Result<()> {
-        setgroups(&[self.own_group, self.shared_group])?;
+    fn become_it(&self, reads_database: bool) -> nix::Result<()> {
+        let groups = [self.own_group, self.shared_group];
+        setgroups(if reads_database { &groups } else { &groups[..1] })?;
         setgid(self.own_group)?;
         setuid(self.user)
     }
@@ -119,14 +152,20 @@ pub fn confine(
     lay(&places, owner.as_ref())?;
     if let Some(owner) = &owner {
         // What it makes in the database's folder is for its group as well.
-        rustix::process::umask(rustix::fs::Mode::RWXO);
-        owner.become_it().map_err(|error| Failure::failed(format!("could not become {child}'s user: {error}")))?;
+        rustix::process::umask(Mode::RWXO);
+        // A database that is elsewhere, or PostgreSQL's, is for whom its administrator has said.
+        let become_it = owner.become_it(child != "portal");
+        become_it.map_err(|error| Failure::failed(format!("could not become {child}'s user: {error}")))?;
     }
     match limit(&places).map_err(|error| Failure::failed(format!("could not limit what {child} may write: {error}")))? {
+        RulesetStatus::FullyEnforced => {}
+        RulesetStatus::PartiallyEnforced => eprintln!(
+            "this kernel limits only a part of what {child} may do: truncating files takes Linux 6.2, signals 6.12"
+        ),
         RulesetStatus::NotEnforced if owner.is_none() => eprintln!(
             "this kernel has no landlock, and all programs run as one user: {child} may write wherever the watchdog may"
         ),
-        _ => {}
+        RulesetStatus::NotEnforced => eprintln!("this kernel has no landlock: {child} is limited by its user alone"),
     }
     let error = Command::new(program).args(arguments).exec();
     Err(durable::name_error("start", program, error).into())
@@ -136,22 +175,30 @@ fn limit(places: &Places) -> Result<RulesetStatus, landlock::RulesetError> {
     // Terminals are no files of ours.
     let writing = AccessFs::from_write(NEWEST) & !AccessFs::IoctlDev;
     let into_files = AccessFs::WriteFile | AccessFs::Truncate;
-    let folders = places.folders.iter().chain(&places.database);
+    // Files and folders, and nothing that leads elsewhere: no links, pipes, sockets, devices.
+    let in_folders = into_files
+        | AccessFs::MakeReg
+        | AccessFs::MakeDir
+        | AccessFs::RemoveFile
+        | AccessFs::RemoveDir
+        | AccessFs::Refer;
+    let folders = places.folders.iter().chain(places.database.iter().map(|database| &database.folder));
     let null = PathBuf::from("/dev/null");
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(writing)?
         .scope(Scope::from_all(NEWEST))?
         .create()?
-        .add_rules(path_beneath_rules(folders, writing))?
+        .add_rules(path_beneath_rules(folders, in_folders))?
         .add_rules(path_beneath_rules(places.files.iter().chain([&null]), into_files))?
         .restrict_self()?;
     Ok(status.ruleset)
 }
 
-/// Makes what is not there, and gives it to whom it belongs. A child may have left anything there, so nothing is followed.
+/// Makes what is not there, and gives it to whom it belongs. The folders above are the watchdog's; below them a child may
+/// have left anything, and may be at it now, so the way down is by open folders, and no link is followed.
 fn lay(places: &Places, owner: Option<&Owner>) -> Result<(), Failure> {
-    for folder in places.folders.iter().chain(&places.database) {
+    for folder in places.folders.iter().chain(places.database.iter().map(|database| &database.folder)) {
         let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
         made.map_err(|error| durable::name_error("create", folder, error))?;
     }
@@ -162,43 +209,81 @@ fn lay(places: &Places, owner: Option<&Owner>) -> Result<(), Failure> {
     }
     let Some(owner) = owner else { return Ok(()) };
     for folder in &places.folders {
-        give(folder, owner.user, owner.shared_group, 0o2750, 0o640)?;
+        let given = Gift { user: owner.user, group: owner.shared_group, folder_mode: 0o2750, file_mode: 0o640 };
+        given.folder(
+            &File::open(folder).map_err(|error| durable::name_error("open", folder, error))?,
+            DEEPEST,
+            &|_| true,
+        )?;
     }
     for file in &places.files {
-        give_one(file, owner.user, owner.shared_group, 0o640)?;
+        let given = Gift { user: owner.user, group: owner.shared_group, folder_mode: 0, file_mode: 0o640 };
+        given.file(&durable::open_plain(file)?).map_err(|error| durable::name_error("give away", file, error))?;
     }
-    if let Some(folder) = &places.database {
-        give(folder, owner.collector, owner.shared_group, 0o2770, 0o660)?;
+    if let Some(Database { folder, stem, in_root: true }) = &places.database {
+        let given = Gift { user: owner.collector, group: owner.shared_group, folder_mode: 0o2770, file_mode: 0o660 };
+        let opened = File::open(folder).map_err(|error| durable::name_error("open", folder, error))?;
+        given.folder(&opened, 0, &|name| name.strip_prefix(stem.as_str()).is_some_and(|rest| rest.starts_with('.')))?;
     }
     for secret in places.secrets.iter().filter(|secret| secret.exists()) {
-        give_one(secret, Uid::from_raw(0), owner.own_group, 0o640)?;
+        let given = Gift { user: Uid::from_raw(0), group: owner.own_group, folder_mode: 0, file_mode: 0o640 };
+        let opened = File::open(secret).map_err(|error| durable::name_error("open", secret, error))?;
+        given.file(&opened).map_err(|error| durable::name_error("give away", secret, error))?;
     }
     Ok(())
 }
 
-fn give(folder: &Path, user: Uid, group: Gid, folder_mode: u32, file_mode: u32) -> io::Result<()> {
-    give_one(folder, user, group, folder_mode)?;
-    for entry in fs::read_dir(folder).map_err(|error| durable::name_error("read", folder, error))? {
-        let entry = entry.map_err(|error| durable::name_error("read", folder, error))?;
-        let kind = entry.file_type().map_err(|error| durable::name_error("read", &entry.path(), error))?;
-        let given = match (kind.is_dir(), kind.is_file()) {
-            (true, _) => give(&entry.path(), user, group, folder_mode, file_mode),
-            (_, true) => give_one(&entry.path(), user, group, file_mode),
-            _ => Ok(()),
-        };
-        match given {
-            // Gone meanwhile, or made into something that is not followed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            given => given?,
+/// Nothing of ours lies deeper.
+const DEEPEST: u32 = 8;
+
+/// To whom files are given.
+#[derive(Clone, Copy)]
+struct Gift {
+    user: Uid,
+    group: Gid,
+    folder_mode: u32,
+    file_mode: u32,
+}
+
+impl Gift {
+    /// An open folder with the files in it that are `meant`, and the folders so far down. What cannot be given is told and
+    /// passed over: a child must not be able to keep itself or another from starting.
+    fn folder(self, folder: &File, depth: u32, meant: &dyn Fn(&str) -> bool) -> io::Result<()> {
+        self.one(folder, self.folder_mode)?;
+        for entry in Dir::read_from(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name == "." || name == ".." || !meant(&name) {
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let given =
+                openat(folder, entry.file_name(), flags, Mode::empty()).map_err(io::Error::from).and_then(|opened| {
+                    let opened = File::from(opened);
+                    match opened.metadata()?.is_dir() {
+                        true if depth > 0 => self.folder(&opened, depth - 1, meant),
+                        true => Ok(()),
+                        false => self.file(&opened),
+                    }
+                });
+            if let Err(error) = given {
+                eprintln!("{name:?} stays whose it is: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// An open file; one that has another name as well may be somebody else's.
+    fn file(self, file: &File) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        match metadata.is_file() && metadata.nlink() == 1 {
+            true => self.one(file, self.file_mode),
+            false => Err(io::Error::other("it is no plain file with one name")),
         }
     }
-    Ok(())
-}
 
-fn give_one(path: &Path, user: Uid, group: Gid, mode: u32) -> io::Result<()> {
-    let named = |error| durable::name_error("give away", path, error);
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(named)?;
-    fchown(&file, Some(user.as_raw()), Some(group.as_raw())).map_err(named)?;
-    file.set_permissions(Permissions::from_mode(mode)).map_err(named)
+    fn one(self, file: &File, mode: u32) -> io::Result<()> {
+        fchown(file, Some(self.user.as_raw()), Some(self.group.as_raw()))?;
+        file.set_permissions(Permissions::from_mode(mode))
+    }
 }

@@ -33,13 +33,39 @@ pub fn restore(root: &InstallRoot, backup: Option<&str>, pin: Option<String>) ->
                     call this again";
         Failure::failed(what)
     })?;
+    require_owner(root)?;
+    if std::env::var_os("DATABASE_URL").is_some() {
+        let what =
+            "DATABASE_URL is set in this shell; unset it, so that the database is the one of config/credentials.env";
+        return Err(Failure::usage(what));
+    }
     judge(root, pin)?;
+    // A collector that outlived its watchdog would go on storing.
+    daemon::runtime()?.block_on(crate::launcher::strays::wait_until_gone(&root.versions()));
     let Restored { version, from_version, carried_over } = put_back(root, &chosen)?;
     println!("version {version} is put back in the place of {from_version}");
     if let Some(readings) = carried_over {
         println!("{readings} readings that came since have been carried over");
     }
     println!("version {version} and later ones are taken as updates again; now start the service");
+    Ok(())
+}
+
+/// What is laid here has to be the service's to change.
+#[cfg(unix)]
+fn require_owner(root: &InstallRoot) -> Result<(), Failure> {
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = std::fs::metadata(root.boot_record())?.uid();
+    match owner == rustix::process::geteuid().as_raw() {
+        true => Ok(()),
+        false => Err(Failure::usage(format!(
+            "this install root belongs to user {owner}; call this as that user, or the service cannot write what is put back"
+        ))),
+    }
+}
+
+#[cfg(not(unix))]
+fn require_owner(_: &InstallRoot) -> Result<(), Failure> {
     Ok(())
 }
 

@@ -10,7 +10,7 @@ mod sqlite;
 
 use sha2::{Digest as _, Sha256};
 
-pub use self::postgres::{applied as applied_postgres, down, rehearse, undo, up};
+pub use self::postgres::{Target, applied as applied_postgres, down, rehearse, undo, up};
 pub use self::sqlite::{applied as applied_sqlite, carry_over, copy as copy_sqlite, migrate as migrate_sqlite};
 pub use crate::migrations::{Applied, schema_of};
 

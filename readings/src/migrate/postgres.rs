@@ -58,6 +58,8 @@ pub fn rehearse(url: &str, migrations: &[Migration]) -> Result<(), StoreError> {
     for migration in new.iter().rev() {
         run(&mut transaction, &format!("{} (down)", migration.name), migration.down.as_deref().unwrap_or_default())?;
     }
+    // A way back leaves the readings alone as well.
+    check_kept(&mut transaction)?;
     before.check_unchanged(&bearings(&mut transaction)?)?;
     if self::shape(&mut transaction)? != shape {
         return Err(StoreError::Refused("the down migrations do not take back what the migrations do".into()));
@@ -120,13 +122,21 @@ pub fn down(
     Ok(names)
 }
 
-/// Takes back, newest first and in one transaction, what updates have applied, until the schema is `target` (`None`: until
-/// nothing is left that an update has applied), and returns the names. The way back of each was kept beside its name. A
-/// rehearsal does the same and rolls it back.
+/// How far [`undo`] goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Until the schema is this one ([`schema_of`]).
+    Schema(String),
+    /// As long as the newest is one of these.
+    Without(Vec<String>),
+}
+
+/// Takes back, newest first and in one transaction, what updates have applied, and returns the names. The way back of each
+/// was kept beside its name. A rehearsal does the same and rolls it back.
 ///
 /// # Errors
 /// [`StoreError`]; then nothing is taken back.
-pub fn undo(url: &str, target: Option<&str>, rehearsal: bool) -> Result<Vec<String>, StoreError> {
+pub fn undo(url: &str, target: &Target, rehearsal: bool) -> Result<Vec<String>, StoreError> {
     let mut client = open(url)?;
     let mut transaction = begin(&mut client)?;
     let mut applied = postgres_store::applied(&mut transaction)?;
@@ -137,17 +147,21 @@ pub fn undo(url: &str, target: Option<&str>, rehearsal: bool) -> Result<Vec<Stri
     )?;
     let mut names = Vec::new();
     for row in rows {
-        if target == Some(schema_of(&applied).as_str()) {
+        let (name, down): (String, Option<String>) = (row.get(0), row.get(1));
+        let is_there = match target {
+            Target::Schema(schema) => *schema == schema_of(&applied),
+            Target::Without(names) => !names.contains(&name),
+        };
+        if is_there {
             break;
         }
-        let (name, down): (String, Option<String>) = (row.get(0), row.get(1));
         let down = down.ok_or_else(|| StoreError::Schema(format!("there is no way back from migration {name}")))?;
         run(&mut transaction, &format!("{name} (down)"), &down)?;
         transaction.execute("DELETE FROM schema_migrations WHERE name = $1", &[&name])?;
         applied.remove(&name);
         names.push(name);
     }
-    if target.is_some_and(|target| target != schema_of(&applied)) {
+    if matches!(target, Target::Schema(schema) if *schema != schema_of(&applied)) {
         return Err(StoreError::Schema("no way back leads to the schema of that version".into()));
     }
     check_kept(&mut transaction)?;

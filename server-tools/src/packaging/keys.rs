@@ -65,13 +65,6 @@ pub fn publish_keys(order: &KeysOrder, signers: &[PrivateKey], quiet: bool) -> R
             "{new} of the new keys have signed, and plants want {required}; add theirs with `publish sign`"
         ));
     }
-    if signers.iter().all(|signer| trusted.iter().any(|key| key.id() == signer.public_key().id())) {
-        warnings.push(
-            "only new keys have signed; plants want the keys that they trust now as well, the first signature from one \
-             of them"
-                .to_owned(),
-        );
-    }
     write(manifest, &Contents::default(), signers, &order.out, quiet, warnings)
 }
 

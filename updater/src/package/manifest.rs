@@ -213,6 +213,9 @@ impl Manifest {
             Kind::Keys if !keys || !self.files.is_empty() || !self.migrations.is_empty() || !self.remove.is_empty() => {
                 return bad("a package of kind keys carries keys and keys_version, and nothing else".to_owned());
             }
+            Kind::Keys if self.keys_version.is_none_or(|number| version_of_keys(number) != self.version) => {
+                return bad(format!("{} is not the version of its keys, such as 0.0.0-keys.2", self.version));
+            }
             Kind::Program if names_keys(&self.version) => {
                 return bad(format!("{} is the version of a package of keys", self.version));
             }

@@ -6,7 +6,7 @@
 
 mod safe_mode;
 mod settling;
-mod strays;
+pub(crate) mod strays;
 mod supervisor;
 mod trial;
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 use config::{Credentials, InstallRoot};
 use daemon::Control;
 use protocol::Exit;
-use protocol::control::{ChildState, FromChild, Role, ToChild};
+use protocol::control::{Answer, ChildState, FromChild, Role, ToChild};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use updater::boot_record::Phase;
 
 use super::board::Board;
@@ -169,6 +169,7 @@ impl Child {
             control: self.control.clone(),
             ports: self.ports.clone(),
             answers,
+            questions: Arc::new(Semaphore::new(MOST_QUESTIONS)),
         };
         let listening = tokio::spawn(mouth.listen(lines, self.desk.clone()));
         let logging = tokio::spawn(keep_log(self.name, log, self.root.logs()));
@@ -264,7 +265,12 @@ struct Mouth {
     control: Arc<Control>,
     ports: Arc<Ports>,
     answers: mpsc::Sender<ToChild>,
+    /// Questions that are not answered yet.
+    questions: Arc<Semaphore>,
 }
+
+/// A portal with many open pages asks a few at once.
+const MOST_QUESTIONS: usize = 16;
 
 impl Mouth {
     async fn listen(self, lines: ChildStdout, desk: Arc<Desk>) {
@@ -291,7 +297,14 @@ impl Mouth {
             FromChild::Exported(exported) => self.board.exported(exported),
             FromChild::Ask { request, question } => {
                 let (answers, desk) = (self.answers.clone(), desk.clone());
+                let Ok(place) = self.questions.clone().try_acquire_owned() else {
+                    let text = "too much is asked at once".to_owned();
+                    let answer = Answer::Refused { status: "busy".to_owned(), reason: None, text };
+                    let _ = answers.try_send(ToChild::Answer { request, answer });
+                    return;
+                };
                 tokio::spawn(async move {
+                    let _place = place;
                     let answer = desk.answer(name, question).await;
                     // Nobody hears it if the child has ended meanwhile.
                     let _ = answers.send(ToChild::Answer { request, answer }).await;
