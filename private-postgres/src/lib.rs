@@ -109,6 +109,29 @@ impl PrivatePostgres {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
+    /// What `pg_dump` makes of a database.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn dump(&self, url: &str) -> Vec<u8> {
+        let output = Command::new(self.binaries.join("pg_dump")).arg(url).output().expect("pg_dump is beside postgres");
+        assert!(output.status.success(), "pg_dump: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// Runs a file of SQL, such as a dump, on an empty database.
+    ///
+    /// # Panics
+    /// If `psql` fails.
+    pub fn load(&self, url: &str, file: &Path) {
+        let output = Command::new(self.binaries.join("psql"))
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-f"])
+            .arg(file)
+            .output()
+            .expect("psql is beside postgres");
+        assert!(output.status.success(), "psql -f: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// `kill -9` of the whole server, as a power cut would: no checkpoint, no goodbye.
     pub fn kill(&mut self) {
         let pid_file = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();

@@ -8,6 +8,7 @@ mod confinement;
 mod crashes;
 mod database_crashes;
 mod door;
+mod exactness;
 mod keys;
 mod outages;
 mod plain_client;
