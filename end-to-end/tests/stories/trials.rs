@@ -57,10 +57,13 @@ impl World {
         assert!(!applied.keys().any(|name| name.starts_with("0002")), "{applied:?}");
     }
 
+    /// Until it has begun; of a version that cannot even be started, it may be over by then.
     fn wait_for_trial(&self) {
+        let before = self.file("agent/update_log.jsonl").lines().count();
         wait_for("the trial", ATTEMPT, || {
-            let record = self.plant.boot_record();
-            (record.phase == Phase::Trial && record.attempt?.trial.starts > 0).then_some(())
+            let attempt = self.plant.boot_record().attempt;
+            let begun = attempt.is_some_and(|attempt| attempt.trial.starts > 0);
+            (begun || self.file("agent/update_log.jsonl").lines().count() > before).then_some(())
         });
     }
 
