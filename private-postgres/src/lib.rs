@@ -36,6 +36,8 @@ pub struct Options {
     pub tls: Option<(String, String)>,
     /// `name=value` settings.
     pub settings: Vec<String>,
+    /// How a client proves who it is, as `pg_hba.conf` names it: `scram-sha-256` unless said otherwise.
+    pub authentication: Option<&'static str>,
 }
 
 impl PrivatePostgres {
@@ -94,17 +96,27 @@ impl PrivatePostgres {
         format!("postgres://{USER}:{PASSWORD_IN_URL}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// [`PrivatePostgres::url`] by way of the server's Unix socket.
+    pub fn socket_url(&self, database: &str) -> String {
+        let folder = self.folder.display().to_string().replace('/', "%2F");
+        format!("postgres://{USER}:{PASSWORD_IN_URL}@{folder}:{}/{database}", self.port)
+    }
+
+    /// `psql` as the superuser, connected by loopback.
+    pub fn psql(&self, database: &str) -> Command {
+        let mut psql = Command::new(self.binaries.join("psql"));
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", USER, "-d", database])
+            .args(["-p", &self.port.to_string()])
+            .env("PGPASSWORD", PASSWORD);
+        psql
+    }
+
     /// Runs SQL with `psql` as the superuser and returns what it prints, unaligned.
     ///
     /// # Panics
     /// If `psql` fails.
     pub fn sql(&self, database: &str, sql: &str) -> String {
-        let output = Command::new(self.binaries.join("psql"))
-            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", USER, "-d", database])
-            .args(["-p", &self.port.to_string(), "-c", sql])
-            .env("PGPASSWORD", PASSWORD)
-            .output()
-            .expect("psql is beside postgres");
+        let output = self.psql(database).args(["-c", sql]).output().expect("psql is beside postgres");
         assert!(output.status.success(), "psql -c {sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
@@ -254,8 +266,8 @@ fn make_folder(options: &Options) -> Result<PathBuf, String> {
 
 /// The shell ends the server and removes the folder as soon as its standard input closes, however that came about.
 const KEEPER: &str = r#"
-folder=$1; initdb=$2; user=$3; shift 3
-if [ -d "$folder/data" ] || "$initdb" --username "$user" --auth scram-sha-256 --encoding UTF8 --locale C --no-sync \
+folder=$1; initdb=$2; user=$3; authentication=$4; shift 4
+if [ -d "$folder/data" ] || "$initdb" --username "$user" --auth "$authentication" --encoding UTF8 --locale C --no-sync \
     --pwfile "$folder/password" --pgdata "$folder/data" >"$folder/log" 2>&1 </dev/null
 then
     "$@" >>"$folder/log" 2>&1 </dev/null &
@@ -277,6 +289,7 @@ fn start_server(binaries: &Path, folder: &Path, port: u16, options: &Options) ->
         .arg(folder)
         .arg(binaries.join("initdb"))
         .arg(USER)
+        .arg(options.authentication.unwrap_or("scram-sha-256"))
         .arg(binaries.join("postgres"));
     keeper.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k"]).arg(folder);
     if options.tls.is_some() {

@@ -59,12 +59,18 @@ impl From<postgres::Error> for StoreError {
             let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
             return Self::Unreachable(format!("{error}{reason}"));
         };
-        let text = match refusal.detail() {
-            Some(detail) => format!("{} ({detail})", refusal.message()),
-            None => refusal.message().to_owned(),
+        Self::refused(refusal.code().code(), refusal.message(), refusal.detail())
+    }
+}
+
+impl StoreError {
+    /// What PostgreSQL's refusal means: the code's classes are those of its appendix A.
+    pub(crate) fn refused(code: &str, message: &str, detail: Option<&str>) -> Self {
+        let text = match detail {
+            Some(detail) => format!("{message} ({detail})"),
+            None => message.to_owned(),
         };
-        // Classes of PostgreSQL's appendix A.
-        match refusal.code().code() {
+        match code {
             // Too many connections; a lock that an old session still holds.
             "53300" | "55P03" => return Self::Unreachable(text),
             "42501" => {
@@ -74,7 +80,7 @@ impl From<postgres::Error> for StoreError {
             }
             _ => {}
         }
-        match &refusal.code().code()[..2] {
+        match code.get(..2).unwrap_or_default() {
             "08" | "57" => Self::Unreachable(text),
             "53" | "58" => Self::Disk(text),
             "28" | "3D" => {
@@ -87,7 +93,7 @@ impl From<postgres::Error> for StoreError {
 }
 
 impl From<std::io::Error> for StoreError {
-    /// What `COPY` streams return.
+    /// What writing into a `COPY` returns.
     fn from(error: std::io::Error) -> Self {
         match error.downcast::<postgres::Error>() {
             Ok(error) => error.into(),

@@ -9,11 +9,13 @@ mod error;
 mod line;
 pub mod migrate;
 mod migrations;
+mod postgres_copy;
 mod postgres_store;
 mod postgres_url;
 mod reading;
 mod sqlite_store;
 mod store;
+mod tags;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,8 @@ pub use cursor::Cursor;
 pub use error::StoreError;
 pub use line::{LineError, parse_line, write_line};
 pub use migrations::Schema;
+#[doc(hidden)]
+pub use postgres_copy::fuzz_answer;
 pub use reading::{Quality, Reading};
 pub use store::{Appended, Batch, EpochStart, Head, Row, Span, Store};
 

@@ -87,6 +87,7 @@ mod tests {
         Row {
             seq: 17,
             time: Timestamp::parse("2026-02-22T09:59:59.250Z").unwrap(),
+            tag_id: 1,
             tag: "line1.press.temp_c",
             value: Some(21.5),
             unit: Some("C"),

@@ -1,7 +1,7 @@
 //! PostgreSQL. Readings go in and out by binary `COPY`; writers of different processes take turns at the row of `head`.
 
 use std::collections::HashMap;
-use std::io::{BufRead, Read as _, Write as _};
+use std::io::Write as _;
 use std::sync::Arc;
 
 use postgres::{Client, GenericClient, Transaction};
@@ -10,9 +10,11 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::StoreError;
 use crate::migrations::{self, Applied, Schema};
+use crate::postgres_copy::{CopyConnection, copy_frames};
 use crate::postgres_url;
 use crate::reading::{Quality, Reading};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
+use crate::tags::{Tag, Tags};
 
 /// What keeps a session honest: a commit is on disk before it is seen; a lock that an old, dying backend still holds is
 /// waited for, but not for ever; a session of ours whose plant PC has vanished is ended by the server, in a transaction or
@@ -24,19 +26,18 @@ const SESSION: &str =
      SET client_min_messages = warning; SET timezone = 'UTC'";
 /// Taken while the schema is laid; the number only has to be always the same.
 const SCHEMA_LOCK: i64 = 0x706c_616e_746c_696e;
-/// PostgreSQL counts microseconds from 2000-01-01.
-const MICROS_1970_TO_2000: i64 = 946_684_800_000_000;
 
 /// Ids of tags, by name and unit.
 type Ids = HashMap<(Arc<str>, Option<Arc<str>>), i32>;
 
 pub struct PostgresStore {
+    url: String,
     client: Client,
+    /// Made by the first [`Store::read`]; most who open a store never read.
+    copying: Option<CopyConnection>,
     /// Ids of tags that are committed.
     ids: Ids,
-    names: HashMap<i32, (String, Option<String>)>,
-    /// Every reading up to here has its tag in `names`.
-    names_cover: u64,
+    tags: Tags,
 }
 
 impl PostgresStore {
@@ -44,7 +45,7 @@ impl PostgresStore {
         let mut client = connect(url)?;
         client.batch_execute(SESSION)?;
         lay_schema(&mut client, schema)?;
-        Ok(Self { client, ids: HashMap::new(), names: HashMap::new(), names_cover: 0 })
+        Ok(Self { url: url.to_owned(), client, copying: None, ids: HashMap::new(), tags: Tags::default() })
     }
 
     /// Ids of the batch's tags; new ones are committed on their own, so that a failed batch cannot take one back.
@@ -72,29 +73,22 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Tags are committed before the first reading that uses them, so one look behind the newest reading covers all.
-    fn load_names(&mut self, last_seq: u64) -> Result<(), StoreError> {
-        if last_seq <= self.names_cover {
+    fn load_tags(&mut self, last_seq: u64) -> Result<(), StoreError> {
+        if self.tags.covers(last_seq) {
             return Ok(());
         }
         let cover = unsigned(self.client.query_one("SELECT last_seq FROM head", &[])?.get(0));
         let rows = self.client.query("SELECT id, name, unit FROM tags", &[])?;
-        self.names = rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
-        self.names_cover = cover;
+        let tag = |row: &postgres::Row| (row.get::<_, i32>(0).into(), Tag { name: row.get(1), unit: row.get(2) });
+        self.tags = Tags::new(cover, rows.iter().map(tag));
         Ok(())
     }
 }
 
 pub fn connect(url: &str) -> Result<Client, StoreError> {
     let target = postgres_url::parse(url)?;
-    target.config.connect(MakeRustlsConnect::new(target.tls)).map_err(|error| {
-        let shown = postgres_url::shown(url);
-        match StoreError::from(error) {
-            StoreError::Unreachable(text) => StoreError::Unreachable(format!("{shown}: {text}")),
-            StoreError::Configuration(text) => StoreError::Configuration(format!("{shown}: {text}")),
-            other => other,
-        }
-    })
+    let connected = target.config.connect(MakeRustlsConnect::new(target.tls));
+    connected.map_err(|error| postgres_url::named(url, error.into()))
 }
 
 fn lay_schema(client: &mut Client, expected: &Schema) -> Result<(), StoreError> {
@@ -231,7 +225,7 @@ impl Store for PostgresStore {
     }
 
     fn read(&mut self, span: Span, each: &mut dyn FnMut(&Row<'_>)) -> Result<(), StoreError> {
-        self.load_names(span.last_seq)?;
+        self.load_tags(span.last_seq)?;
         // COPY takes no parameters; these are numbers.
         let mut condition = format!("seq BETWEEN {} AND {}", signed(span.first_seq), signed(span.last_seq));
         if let Some(time) = span.not_before {
@@ -241,8 +235,27 @@ impl Store for PostgresStore {
             "COPY (SELECT seq, time, tag, value, quality, text FROM readings WHERE {condition} ORDER BY seq)
              TO STDOUT (FORMAT binary)"
         );
-        let mut frames = self.client.copy_out(&query)?;
-        read_frames(&mut frames, &self.names, each)
+        // Taken out: only a connection on which all went well is used again.
+        let mut copying = match self.copying.take() {
+            Some(copying) => copying,
+            None => CopyConnection::open(&self.url)?,
+        };
+        copying.rows(&query, &mut |copied| {
+            let tag = self.tags.get(copied.tag.into())?;
+            each(&Row {
+                seq: unsigned(copied.seq),
+                time: Timestamp::from_micros(copied.micros).unwrap_or(Timestamp::EPOCH),
+                tag_id: copied.tag.into(),
+                tag: &tag.name,
+                value: copied.value.filter(|value| value.is_finite()),
+                unit: tag.unit.as_deref(),
+                quality: Quality(u8::try_from(copied.quality).unwrap_or(0)),
+                text: copied.text.and_then(|text| std::str::from_utf8(text).ok()),
+            });
+            Ok(())
+        })?;
+        self.copying = Some(copying);
+        Ok(())
     }
 
     fn count(&mut self, span: Span) -> Result<u64, StoreError> {
@@ -284,92 +297,4 @@ impl Store for PostgresStore {
         });
         Ok(Span::joined(spans.collect()))
     }
-}
-
-const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-const COLUMNS: i16 = 6;
-
-/// The readings as `COPY … (FORMAT binary)` takes them.
-fn copy_frames(readings: &[Reading], first_seq: i64, ids: &HashMap<(Arc<str>, Option<Arc<str>>), i32>) -> Vec<u8> {
-    fn field(frames: &mut Vec<u8>, bytes: Option<&[u8]>) {
-        let length = bytes.map_or(-1, |bytes| i32::try_from(bytes.len()).expect("a text of a device is short"));
-        frames.extend_from_slice(&length.to_be_bytes());
-        frames.extend_from_slice(bytes.unwrap_or_default());
-    }
-    let mut frames = Vec::with_capacity(COPY_HEADER.len() + readings.len() * 64);
-    frames.extend_from_slice(COPY_HEADER);
-    for (seq, reading) in (first_seq..).zip(readings) {
-        frames.extend_from_slice(&COLUMNS.to_be_bytes());
-        field(&mut frames, Some(&seq.to_be_bytes()));
-        field(&mut frames, Some(&(reading.time.as_micros() - MICROS_1970_TO_2000).to_be_bytes()));
-        field(&mut frames, Some(&ids[&(reading.tag.clone(), reading.unit.clone())].to_be_bytes()));
-        field(&mut frames, reading.value.map(f64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
-        field(&mut frames, Some(&i16::from(reading.quality.0).to_be_bytes()));
-        field(&mut frames, reading.text.as_deref().map(str::as_bytes));
-    }
-    frames.extend_from_slice(&(-1_i16).to_be_bytes());
-    frames
-}
-
-fn read_frames(
-    frames: &mut impl BufRead,
-    names: &HashMap<i32, (String, Option<String>)>,
-    each: &mut dyn FnMut(&Row<'_>),
-) -> Result<(), StoreError> {
-    let mut header = [0; COPY_HEADER.len()];
-    frames.read_exact(&mut header)?;
-    let mut text = Vec::new();
-    loop {
-        let columns = i16::from_be_bytes(array(frames)?);
-        if columns == -1 {
-            // The stream's end has to be read, or the connection would answer the next question with it.
-            std::io::copy(frames, &mut std::io::sink())?;
-            return Ok(());
-        }
-        if columns != COLUMNS {
-            return Err(StoreError::Schema(format!("COPY sent {columns} columns instead of {COLUMNS}")));
-        }
-        let seq = i64::from_be_bytes(required(frames)?);
-        let micros = i64::from_be_bytes(required(frames)?).saturating_add(MICROS_1970_TO_2000);
-        let tag = i32::from_be_bytes(required(frames)?);
-        let value = fixed(frames)?.map(f64::from_be_bytes);
-        let quality = i16::from_be_bytes(required(frames)?);
-        let has_text = bytes(frames, &mut text)?;
-        let (name, unit) =
-            names.get(&tag).ok_or_else(|| StoreError::Schema(format!("a reading has the unknown tag {tag}")))?;
-        each(&Row {
-            seq: unsigned(seq),
-            time: Timestamp::from_micros(micros).unwrap_or(Timestamp::EPOCH),
-            tag: name,
-            value: value.filter(|value| value.is_finite()),
-            unit: unit.as_deref(),
-            quality: Quality(u8::try_from(quality).unwrap_or(0)),
-            text: if has_text { std::str::from_utf8(&text).ok() } else { None },
-        });
-    }
-}
-
-fn array<const N: usize>(frames: &mut impl BufRead) -> Result<[u8; N], StoreError> {
-    let mut bytes = [0; N];
-    frames.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn fixed<const N: usize>(frames: &mut impl BufRead) -> Result<Option<[u8; N]>, StoreError> {
-    match i32::from_be_bytes(array(frames)?) {
-        -1 => Ok(None),
-        length if usize::try_from(length) == Ok(N) => array(frames).map(Some),
-        length => Err(StoreError::Schema(format!("COPY sent a field of {length} bytes instead of {N}"))),
-    }
-}
-
-fn required<const N: usize>(frames: &mut impl BufRead) -> Result<[u8; N], StoreError> {
-    fixed(frames)?.ok_or_else(|| StoreError::Schema("COPY sent no value where one is required".into()))
-}
-
-fn bytes(frames: &mut impl BufRead, text: &mut Vec<u8>) -> Result<bool, StoreError> {
-    text.clear();
-    let Ok(length) = u64::try_from(i32::from_be_bytes(array(frames)?)) else { return Ok(false) };
-    frames.take(length).read_to_end(text)?;
-    Ok(true)
 }

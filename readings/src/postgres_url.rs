@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postgres::Config;
-use postgres::config::{Host, SslMode};
+use postgres::config::{ChannelBinding, Host, SslMode};
 use protocol::tls;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
@@ -14,9 +14,9 @@ use rustls_pki_types::pem::PemObject as _;
 use crate::error::StoreError;
 
 /// A server that does not answer is given up after this; the caller tries again with growing pauses.
-const CONNECT: Duration = Duration::from_secs(5);
+pub const CONNECT: Duration = Duration::from_secs(5);
 /// A connection on which nothing is acknowledged for so long is dead (a cable pulled in the middle of a batch).
-const DEAD: Duration = Duration::from_secs(30);
+pub const DEAD: Duration = Duration::from_secs(30);
 
 pub fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://")
@@ -43,6 +43,16 @@ pub fn parse(url: &str) -> Result<Target, StoreError> {
         let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         StoreError::Configuration(format!("DATABASE_URL is no PostgreSQL URL: {reason}; {ODD_CHARACTERS}"))
     })?;
+    if config.get_channel_binding() == ChannelBinding::Require {
+        return Err(StoreError::Configuration(
+            "DATABASE_URL: channel_binding=require is not known here; sslmode=verify-full protects as well".into(),
+        ));
+    }
+    if config.get_user().is_none()
+        && let Ok(user) = whoami::username()
+    {
+        config.user(&user);
+    }
     config.connect_timeout(CONNECT).tcp_user_timeout(DEAD).keepalives_idle(DEAD).application_name("plantlink");
     let builder = ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()
@@ -136,6 +146,16 @@ pub fn shown(url: &str) -> String {
     format!("postgres://{user}@{host}:{port}/{database}")
 }
 
+/// A failure to connect, told with [`shown`].
+pub fn named(url: &str, error: StoreError) -> StoreError {
+    let shown = shown(url);
+    match error {
+        StoreError::Unreachable(text) => StoreError::Unreachable(format!("{shown}: {text}")),
+        StoreError::Configuration(text) => StoreError::Configuration(format!("{shown}: {text}")),
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +177,7 @@ mod tests {
             ("postgres://u:secr@t@host/db", "%40"),
             ("postgres://u:secret@host:port/db", "percent-encoded"),
             ("postgres://u:secret@host/db?sslmode=maybe", "sslmode=maybe"),
+            ("postgres://u:secret@host/db?channel_binding=require", "verify-full"),
             ("postgres://u:secret@host/db?sslmode=verify-full", "sslrootcert"),
             ("postgres://u:secret@host/db?sslmode=verify-full&sslrootcert=/none", "/none"),
         ] {

@@ -14,6 +14,7 @@ use crate::error::StoreError;
 use crate::migrations::{self, Applied, Schema};
 use crate::reading::{Quality, Reading};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
+use crate::tags::{Tag, Tags};
 
 /// How long one writer waits for another. Transactions are short; an import's are the longest.
 const BUSY: Duration = Duration::from_secs(10);
@@ -25,9 +26,7 @@ pub struct SqliteStore {
     connection: Connection,
     /// Ids of tags that are committed.
     ids: Ids,
-    names: HashMap<i64, (String, Option<String>)>,
-    /// Every reading up to here has its tag in `names`.
-    names_cover: u64,
+    tags: Tags,
 }
 
 impl SqliteStore {
@@ -48,7 +47,7 @@ impl SqliteStore {
             StoreError::Disk(text) => StoreError::Disk(format!("{}: {text}", path.display())),
             other => other,
         })?;
-        Ok(Self { connection, ids: HashMap::new(), names: HashMap::new(), names_cover: 0 })
+        Ok(Self { connection, ids: HashMap::new(), tags: Tags::default() })
     }
 
     /// Ids of the batch's tags; new ones are committed on their own, so that a failed batch cannot take one back.
@@ -79,16 +78,14 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Tags are committed before the first reading that uses them, so one look behind the newest reading covers all.
-    fn load_names(&mut self, last_seq: u64) -> Result<(), StoreError> {
-        if last_seq <= self.names_cover {
+    fn load_tags(&mut self, last_seq: u64) -> Result<(), StoreError> {
+        if self.tags.covers(last_seq) {
             return Ok(());
         }
         let cover = self.connection.query_row("SELECT last_seq FROM head", [], |row| row.get(0)).map(unsigned)?;
         let mut statement = self.connection.prepare_cached("SELECT id, name, unit FROM tags")?;
-        let names = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
-        self.names = names.collect::<Result<_, _>>()?;
-        self.names_cover = cover;
+        let tags = statement.query_map([], |row| Ok((row.get(0)?, Tag { name: row.get(1)?, unit: row.get(2)? })))?;
+        self.tags = Tags::new(cover, tags.collect::<Result<Vec<_>, _>>()?.into_iter());
         Ok(())
     }
 }
@@ -237,7 +234,7 @@ impl Store for SqliteStore {
     }
 
     fn read(&mut self, span: Span, each: &mut dyn FnMut(&Row<'_>)) -> Result<(), StoreError> {
-        self.load_names(span.last_seq)?;
+        self.load_tags(span.last_seq)?;
         let mut statement = self.connection.prepare_cached(
             "SELECT seq, time, tag, value, quality, text FROM readings
              WHERE seq BETWEEN ?1 AND ?2 AND time >= ?3 ORDER BY seq",
@@ -245,17 +242,15 @@ impl Store for SqliteStore {
         let not_before = span.not_before.map_or(i64::MIN, Timestamp::as_micros);
         let mut rows = statement.query(params![signed(span.first_seq), signed(span.last_seq), not_before])?;
         while let Some(row) = rows.next()? {
-            let tag: i64 = row.get(2)?;
-            let (name, unit) = self
-                .names
-                .get(&tag)
-                .ok_or_else(|| StoreError::Schema(format!("a reading has the unknown tag {tag}")))?;
+            let tag_id: i64 = row.get(2)?;
+            let tag = self.tags.get(tag_id)?;
             each(&Row {
                 seq: unsigned(row.get(0)?),
                 time: Timestamp::from_micros(row.get(1)?).unwrap_or(Timestamp::EPOCH),
-                tag: name,
+                tag_id,
+                tag: &tag.name,
                 value: row.get(3)?,
-                unit: unit.as_deref(),
+                unit: tag.unit.as_deref(),
                 quality: Quality(row.get(4)?),
                 text: match row.get_ref(5)? {
                     ValueRef::Text(text) => std::str::from_utf8(text).ok(),

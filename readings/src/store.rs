@@ -153,6 +153,8 @@ impl Span {
 pub struct Row<'a> {
     pub seq: u64,
     pub time: Timestamp,
+    /// The database's own number of this tag and unit: for whoever keeps something by tag while reading.
+    pub tag_id: i64,
     pub tag: &'a str,
     pub value: Option<f64>,
     pub unit: Option<&'a str>,
