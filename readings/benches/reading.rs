@@ -6,9 +6,10 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that goes wrong says where")]
 
 use std::hint::black_box;
-use std::io::{BufReader, Read as _};
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
@@ -74,7 +75,7 @@ fn ways(server: &'static PrivatePostgres, url: &str, database: &str, folder: &Pa
 
 fn fill(store: &mut dyn Store, count: u64) {
     let tag = |at| (format!("line{}.station{}.temperature_c", at % 4, at).into(), Some("C".into()));
-    let tags: Vec<_> = (0..TAGS).map(tag).collect();
+    let tags: Vec<(Arc<str>, Option<Arc<str>>)> = (0..TAGS).map(tag).collect();
     for from in (0..count).step_by(BATCH as usize) {
         let reading = |at: u64| Reading {
             time: Timestamp::from_micros(1_771_754_400_000_000 + (at / TAGS) as i64 * 1_000_000).unwrap(),
@@ -105,7 +106,7 @@ fn read(store: &mut dyn Store, count: u64, page: u64) -> u64 {
 
 /// The reference: what the library offers, read field by field.
 fn copy_out(client: &mut Client, query: &str) -> u64 {
-    let mut stream = BufReader::new(client.copy_out(query).unwrap());
+    let mut stream = client.copy_out(query).unwrap();
     stream.read_exact(&mut [0; 19]).unwrap();
     let (mut rows, mut columns, mut length, mut field) = (0, [0; 2], [0; 4], [0; 8]);
     loop {

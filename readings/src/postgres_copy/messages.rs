@@ -30,6 +30,11 @@ impl<S: Read> Messages<S> {
         Self { stream, buffer: vec![0; buffer_bytes.max(HEADER_BYTES)], start: 0, end: 0 }
     }
 
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     pub fn stream(&self) -> &S {
         &self.stream
     }
@@ -40,14 +45,13 @@ impl<S: Read> Messages<S> {
     pub fn next(&mut self) -> Result<Message<'_>, StoreError> {
         let whole = loop {
             let there = &self.buffer[self.start..self.end];
-            let wanted = match there.first_chunk() {
-                Some(&header) => whole_length(header)?,
-                None => HEADER_BYTES,
-            };
-            if wanted > HEADER_BYTES - 1 && there.len() >= wanted && there.len() >= HEADER_BYTES {
-                break wanted;
+            match there.first_chunk() {
+                None => self.fill(HEADER_BYTES)?,
+                Some(&header) => match whole_length(header)? {
+                    whole if whole <= there.len() => break whole,
+                    more => self.fill(more)?,
+                },
             }
-            self.fill(wanted)?;
         };
         let message = &self.buffer[self.start..self.start + whole];
         self.start += whole;
