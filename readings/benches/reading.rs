@@ -132,7 +132,8 @@ fn print(ways: &[Way], count: u64) {
     println!("| --- | --- | --- | --- |");
     for way in ways {
         let seconds = sorted(way.times.iter().map(Duration::as_secs_f64));
-        let ratios = sorted(ways[0].times.iter().zip(&way.times).map(|(psql, own)| psql.as_secs_f64() / own.as_secs_f64()));
+        let ratios =
+            sorted(ways[0].times.iter().zip(&way.times).map(|(psql, own)| psql.as_secs_f64() / own.as_secs_f64()));
         println!(
             "| {} | {:.3} ({:.3} to {:.3}) | {:.0} | {:.2} ({:.2} to {:.2}) |",
             way.name,

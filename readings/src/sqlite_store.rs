@@ -19,6 +19,10 @@ use crate::tags::{Tag, Tags};
 /// How long one writer waits for another. Transactions are short; an import's are the longest.
 const BUSY: Duration = Duration::from_secs(10);
 
+const READ: &str = "SELECT seq, time, tag, value, quality, text FROM readings WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq";
+const READ_SINCE: &str = "SELECT seq, time, tag, value, quality, text FROM readings
+                          WHERE seq BETWEEN ?1 AND ?2 AND time >= ?3 ORDER BY seq";
+
 /// Ids of tags, by name and unit.
 type Ids = HashMap<(Arc<str>, Option<Arc<str>>), i64>;
 
@@ -235,12 +239,14 @@ impl Store for SqliteStore {
 
     fn read(&mut self, span: Span, each: &mut dyn FnMut(&Row<'_>)) -> Result<(), StoreError> {
         self.load_tags(span.last_seq)?;
-        let mut statement = self.connection.prepare_cached(
-            "SELECT seq, time, tag, value, quality, text FROM readings
-             WHERE seq BETWEEN ?1 AND ?2 AND time >= ?3 ORDER BY seq",
-        )?;
-        let not_before = span.not_before.map_or(i64::MIN, Timestamp::as_micros);
-        let mut rows = statement.query(params![signed(span.first_seq), signed(span.last_seq), not_before])?;
+        let (first, last) = (signed(span.first_seq), signed(span.last_seq));
+        // Almost every reading is read without a condition on its time, which would be tried on each.
+        let sql = if span.not_before.is_some() { READ_SINCE } else { READ };
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = match span.not_before {
+            Some(time) => statement.query(params![first, last, time.as_micros()])?,
+            None => statement.query(params![first, last])?,
+        };
         while let Some(row) = rows.next()? {
             let tag_id: i64 = row.get(2)?;
             let tag = self.tags.get(tag_id)?;
@@ -249,7 +255,7 @@ impl Store for SqliteStore {
                 time: Timestamp::from_micros(row.get(1)?).unwrap_or(Timestamp::EPOCH),
                 tag_id,
                 tag: &tag.name,
-                value: row.get(3)?,
+                value: row.get::<_, Option<f64>>(3)?.filter(|value| value.is_finite()),
                 unit: tag.unit.as_deref(),
                 quality: Quality(row.get(4)?),
                 text: match row.get_ref(5)? {

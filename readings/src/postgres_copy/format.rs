@@ -125,11 +125,7 @@ fn strange(what: &str) -> StoreError {
 }
 
 /// The readings as `COPY … FROM STDIN (FORMAT binary)` takes them.
-pub fn copy_frames(
-    readings: &[Reading],
-    first_seq: i64,
-    ids: &HashMap<(Arc<str>, Option<Arc<str>>), i32>,
-) -> Vec<u8> {
+pub fn copy_frames(readings: &[Reading], first_seq: i64, ids: &HashMap<(Arc<str>, Option<Arc<str>>), i32>) -> Vec<u8> {
     fn field(frames: &mut Vec<u8>, bytes: Option<&[u8]>) {
         let length = bytes.map_or(-1, |bytes| i32::try_from(bytes.len()).expect("a text of a device is short"));
         frames.extend_from_slice(&length.to_be_bytes());

@@ -119,7 +119,9 @@ pub fn check_role<S: Read + Write>(messages: &mut Messages<S>, config: &Config) 
             b'D' => is_wanted = message.body.ends_with(wanted),
             b'T' | b'C' => {}
             b'Z' if is_wanted => return Ok(()),
-            b'Z' => return Err(StoreError::Unreachable("the server is not of the kind that DATABASE_URL asks for".into())),
+            b'Z' => {
+                return Err(StoreError::Unreachable("the server is not of the kind that DATABASE_URL asks for".into()));
+            }
             _ => message.in_passing()?,
         }
     }
