@@ -18,13 +18,17 @@ use protocol::Timestamp;
 use readings::{Batch, Quality, Reading, Span, Store};
 
 const TAGS: u64 = 200;
-/// Readings of one statement, as an export has them.
+/// Readings of one statement: those of a megabyte of an export, and of four.
 const PAGE: u64 = 10_000;
+const LARGE_PAGE: u64 = 40_000;
 const BATCH: u64 = 10_000;
+
+/// Reads all and says how many readings that were.
+type Run = Box<dyn FnMut() -> u64>;
 
 struct Way {
     name: &'static str,
-    run: Box<dyn FnMut() -> u64>,
+    run: Run,
     times: Vec<Duration>,
 }
 
@@ -62,13 +66,14 @@ fn ways(server: &'static PrivatePostgres, url: &str, database: &str, folder: &Pa
     let read_pages = |mut store: Box<dyn Store>, page| move || read(store.as_mut(), count, page);
     let open = |url: &str| readings::open(url, folder).unwrap();
     let socket = server.socket_url(database);
-    let ways: [(&str, Box<dyn FnMut() -> u64>); 6] = [
+    let ways: [(&str, Run); 7] = [
         ("psql COPY BINARY > /dev/null", Box::new(move || if psql.status().unwrap().success() { count } else { 0 })),
         ("postgres, copy_out, rows parsed", Box::new(move || copy_out(&mut client, &query))),
-        ("Store::read, PostgreSQL, one page", Box::new(read_pages(open(url), count))),
-        ("Store::read, PostgreSQL, pages", Box::new(read_pages(open(url), PAGE))),
+        ("Store::read, PostgreSQL, one statement", Box::new(read_pages(open(url), count))),
+        ("Store::read, PostgreSQL, 40,000 a page", Box::new(read_pages(open(url), LARGE_PAGE))),
+        ("Store::read, PostgreSQL, 10,000 a page", Box::new(read_pages(open(url), PAGE))),
         ("the same by its Unix socket", Box::new(read_pages(open(&socket), PAGE))),
-        ("Store::read, SQLite, pages", Box::new(read_pages(open("sqlite:plant.db"), PAGE))),
+        ("Store::read, SQLite, 10,000 a page", Box::new(read_pages(open("sqlite:plant.db"), PAGE))),
     ];
     ways.into_iter().map(|(name, run)| Way { name, run, times: Vec::new() }).collect()
 }

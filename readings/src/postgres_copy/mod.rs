@@ -10,7 +10,6 @@ mod start_up;
 
 use std::io::Read;
 
-use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
 use crate::error::StoreError;
@@ -81,11 +80,9 @@ impl CopyConnection {
 
 impl Drop for CopyConnection {
     fn drop(&mut self) {
-        let mut goodbye = BytesMut::new();
-        frontend::terminate(&mut goodbye);
         // Politeness; a connection that is broken has nobody to hear it.
         let _ = self.messages.send(|bytes| {
-            bytes.extend_from_slice(&goodbye);
+            frontend::terminate(bytes);
             Ok(())
         });
     }
@@ -125,15 +122,16 @@ fn simple_query(messages: &mut Messages<Socket>, query: &str) -> Result<(), Stor
     }
 }
 
-/// [`read_answer`] for the fuzzer, which plays a hostile server: how many rows it gave.
+/// [`read_answer`] for the fuzzer, which plays a hostile server: what it gave, in words, up to its end or its error.
 #[doc(hidden)]
-pub fn fuzz_answer(stream: impl Read, buffer_bytes: usize) -> Result<usize, StoreError> {
-    let mut count = 0;
-    read_answer(&mut Messages::new(stream, buffer_bytes), &mut |_| {
-        count += 1;
+pub fn fuzz_answer(stream: impl Read, buffer_bytes: usize) -> Vec<String> {
+    let mut given = Vec::new();
+    let outcome = read_answer(&mut Messages::new(stream, buffer_bytes), &mut |row| {
+        given.push(format!("{row:?}"));
         Ok(())
-    })?;
-    Ok(count)
+    });
+    given.push(format!("{outcome:?}"));
+    given
 }
 
 #[cfg(test)]
