@@ -7,7 +7,8 @@ use std::fmt;
 use std::io::Write as _;
 use std::str::FromStr;
 
-use flate2::{Compression, Crc, Decompress, FlushDecompress, GzBuilder, Status};
+use flate2::write::DeflateEncoder;
+use flate2::{Compression, Crc, Decompress, FlushDecompress, Status};
 use serde::{Deserialize, Serialize};
 
 pub const RECORD_COUNT: &str = "x-record-count";
@@ -70,17 +71,40 @@ const LEVEL: u32 = 6;
 
 /// One complete gzip member over `lines`, with the cursor of the place behind it, if one can go on there.
 pub fn write_member(lines: &[u8], cursor_behind: Option<&str>) -> Vec<u8> {
-    let mut builder = GzBuilder::new();
-    if let Some(cursor) = cursor_behind {
-        let mut extra = CURSOR_SUBFIELD.to_vec();
-        let length = u16::try_from(cursor.len()).expect("a cursor is some eighty bytes");
-        extra.extend_from_slice(&length.to_le_bytes());
-        extra.extend_from_slice(cursor.as_bytes());
-        builder = builder.extra(extra);
-    }
-    let mut encoder = builder.write(Vec::with_capacity(lines.len() / 8), Compression::new(LEVEL));
+    let mut member = Vec::with_capacity(lines.len() / 8);
+    write_member_header(&mut member, cursor_behind);
+    let mut encoder = DeflateEncoder::new(member, Compression::new(LEVEL));
     encoder.write_all(lines).expect("writing to memory cannot fail");
-    encoder.finish().expect("writing to memory cannot fail")
+    let mut member = encoder.finish().expect("writing to memory cannot fail");
+    let mut checksum = Crc::new();
+    checksum.update(lines);
+    write_member_trailer(&mut member, checksum.sum(), lines.len());
+    member
+}
+
+/// What stands before a member's DEFLATE stream (RFC 1952, 2.3).
+pub fn write_member_header(member: &mut Vec<u8>, cursor_behind: Option<&str>) {
+    const NO_TIME: [u8; 4] = [0; 4];
+    const NO_HINT: u8 = 0;
+    const UNKNOWN_SYSTEM: u8 = 255;
+    let flags = if cursor_behind.is_some() { FLAG_EXTRA } else { 0 };
+    member.extend_from_slice(&MAGIC_AND_DEFLATE);
+    member.push(flags);
+    member.extend_from_slice(&NO_TIME);
+    member.extend_from_slice(&[NO_HINT, UNKNOWN_SYSTEM]);
+    if let Some(cursor) = cursor_behind {
+        let length = |length: usize| u16::try_from(length).expect("a cursor is some eighty bytes").to_le_bytes();
+        member.extend_from_slice(&length(CURSOR_SUBFIELD.len() + 2 + cursor.len()));
+        member.extend_from_slice(&CURSOR_SUBFIELD);
+        member.extend_from_slice(&length(cursor.len()));
+        member.extend_from_slice(cursor.as_bytes());
+    }
+}
+
+/// What stands behind it: the CRC-32 of what it inflates to, and the length of that, modulo 2^32.
+pub fn write_member_trailer(member: &mut Vec<u8>, checksum: u32, length: usize) {
+    member.extend_from_slice(&checksum.to_le_bytes());
+    member.extend_from_slice(&(length as u32).to_le_bytes());
 }
 
 /// The body is not what an export is made of. Positions are in compressed bytes from the body's start.
@@ -134,6 +158,7 @@ pub fn is_cursor(text: &str) -> bool {
     !text.is_empty() && text.len() <= 512 && text.bytes().all(plain)
 }
 
+const MAGIC_AND_DEFLATE: [u8; 3] = [0x1f, 0x8b, 8];
 const FIXED_HEADER: usize = 10;
 const TRAILER: usize = 8;
 const FLAG_EXTRA: u8 = 4;
@@ -229,7 +254,6 @@ impl Body {
 
 /// `Ok(None)` while the header is not complete; then the cursor in it, if it has one.
 fn parse_header(bytes: &[u8]) -> Result<Option<Option<String>>, ()> {
-    const MAGIC_AND_DEFLATE: [u8; 3] = [0x1f, 0x8b, 8];
     let seen = bytes.len().min(3);
     if bytes[..seen] != MAGIC_AND_DEFLATE[..seen] || bytes.get(3).is_some_and(|flags| flags & !FLAG_EXTRA != 0) {
         return Err(());
@@ -276,6 +300,17 @@ mod tests {
         let mut read = String::new();
         flate2::read::MultiGzDecoder::new(body.as_slice()).read_to_string(&mut read).unwrap();
         assert_eq!(read, text);
+    }
+
+    #[test]
+    fn a_members_header_is_as_flate2_writes_it() {
+        let cursor = "PL\x08\0cursor-1";
+        let plain = flate2::GzBuilder::new().extra(cursor).write(Vec::new(), Compression::new(LEVEL)).finish().unwrap();
+        assert_eq!(write_member(b"", Some("cursor-1")), plain);
+        assert_eq!(
+            write_member(b"", None),
+            flate2::GzBuilder::new().write(Vec::new(), Compression::new(LEVEL)).finish().unwrap()
+        );
     }
 
     #[test]

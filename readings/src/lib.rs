@@ -6,6 +6,7 @@
 
 mod cursor;
 mod error;
+pub mod export;
 mod line;
 pub mod migrate;
 mod migrations;
