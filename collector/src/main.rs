@@ -36,6 +36,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    protocol::exit::end_at_closed_pipes();
     let arguments = Arguments::parse();
     protocol::exit::end("collector", run(arguments))
 }

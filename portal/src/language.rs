@@ -223,13 +223,28 @@ table! {
     unbound: "This update does not say for which version it was made. Apply it only if headquarters has told you that it fits version {}.",
         "В оновленні не вказано, для якої версії його зроблено. Застосовуйте його, лише якщо центральний офіс підтвердив, що воно підходить до версії {}.",
         "Cette mise à jour ne dit pas pour quelle version elle est faite. Ne l’installez que si le siège vous a confirmé qu’elle convient à la version {}.";
-    keys_only: "This update changes no program. It changes whose signatures count for the next updates. Apply it only if headquarters has told you that it would come.",
-        "Це оновлення не змінює програм. Воно змінює, чиї підписи діють для наступних оновлень. Застосовуйте його, лише якщо центральний офіс попередив вас про нього.",
-        "Cette mise à jour ne change aucun programme. Elle change les signatures qui comptent pour les prochaines mises à jour. Ne l’installez que si le siège vous l’a annoncée.";
+    keys_received: "Headquarters wants to change its signing keys. No program changes.",
+        "Центральний офіс хоче змінити свої ключі підпису. Програми не змінюються.",
+        "Le siège veut changer ses clés de signature. Aucun programme ne change.";
+    keys_postponed: "The change of signing keys has been put off. Updates that come meanwhile wait behind it.",
+        "Зміну ключів підпису відкладено. Оновлення, що надійдуть тим часом, чекають після неї.",
+        "Le changement des clés de signature est reporté. Les mises à jour qui arrivent attendent derrière lui.";
+    keys_failed: "The change of signing keys failed.", "Змінити ключі підпису не вдалося.",
+        "Le changement des clés de signature a échoué.";
+    keys_done: "The signing keys have been changed.", "Ключі підпису змінено.", "Les clés de signature ont été changées.";
+    badge_keys: "Change of keys received", "Отримано зміну ключів", "Changement de clés reçu";
+    put_back: "Version {} was put back on site.", "Версію {} повернуто на місці.", "La version {} a été remise sur place.";
+    until_now: "{} (until now {})", "{} (досі {})", "{} (jusqu’ici {})";
+    fewer_signatures: "From then on fewer signatures are required than until now.",
+        "Відтоді потрібно менше підписів, ніж досі.",
+        "Il faudra alors moins de signatures qu’aujourd’hui.";
+    keys_only: "This update changes no program. It changes whose signatures count for the next updates. Apply it only if headquarters has told you that it would come. If not, press Later and call headquarters.",
+        "Це оновлення не змінює програм. Воно змінює, чиї підписи діють для наступних оновлень. Застосовуйте його, лише якщо центральний офіс попередив вас про нього. Якщо ні, натисніть «Пізніше» і зателефонуйте до центрального офісу.",
+        "Cette mise à jour ne change aucun programme. Elle change les signatures qui comptent pour les prochaines mises à jour. Ne l’installez que si le siège vous l’a annoncée. Sinon, appuyez sur «\u{a0}Plus tard\u{a0}» et appelez le siège.";
     floor_lowered: "Versions from {} on will be taken again, though a higher one has run here.",
         "Знову прийматимуться версії, починаючи з {}, хоча тут уже працювала вища.",
         "Les versions à partir de {} seront de nouveau acceptées, bien qu’une plus haute ait fonctionné ici.";
-    keys_required: "Signatures required", "Потрібно підписів", "Signatures exigées";
+    keys_required: "Signatures required: {}", "Потрібно підписів: {}", "Signatures exigées\u{a0}: {}";
     keys_added: "Keys added: {}", "Додано ключів: {}", "Clés ajoutées\u{a0}: {}";
     keys_kept: "Keys kept: {}", "Залишено ключів: {}", "Clés conservées\u{a0}: {}";
     keys_removed: "Keys removed: {}", "Вилучено ключів: {}", "Clés supprimées\u{a0}: {}";

@@ -3,7 +3,7 @@
 use protocol::control::{ChildState, ChildStatus, Collected, PlantStatus};
 
 use crate::language::{Words, fill};
-use crate::update::standing::{Standing, UnderWay, is_under_way, standing};
+use crate::update::standing::{Standing, UnderWay, came_to_nothing, is_under_way, received, standing};
 
 /// Below this, a full buffer is near enough to call somebody now.
 const BUFFER_SHORT_SECONDS: f64 = 4.0 * 3_600.0;
@@ -125,12 +125,12 @@ fn of_collected(collected: &Collected, words: &Words) -> Vec<Finding> {
 fn of_update(status: &PlantStatus, words: &Words) -> Option<Finding> {
     match standing(status) {
         Standing::Waiting(pending) => {
-            let sentence = fill(words.update_waiting, &pending.version);
+            let sentence = received(pending, words);
             Some(Finding::new(Gravity::Information, sentence, words.update_waiting_advice))
         }
         Standing::UnderWay(under_way) => Some(update_under_way(under_way, words)),
         Standing::Failed(pending) => {
-            let sentence = fill(words.update_failed, &pending.version);
+            let sentence = came_to_nothing(pending, words);
             let advice = format!("{} {}", fill(words.previous_runs, &status.version), words.update_failed_advice);
             Some(Finding::new(Gravity::Attention, sentence, advice))
         }

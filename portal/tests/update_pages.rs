@@ -20,6 +20,7 @@ fn applying() -> PlantStatus {
 
 fn attempted(status: &str, error: Option<&str>) -> Attempted {
     Attempted {
+        restored: false,
         time: Timestamp::now(),
         from_version: "1.2.0".into(),
         to_version: "1.3.0".into(),
@@ -99,6 +100,7 @@ async fn a_change_of_keys_says_that_it_is_one() {
     pending.keys = Some(protocol::control::KeyChanges {
         version: 2,
         required: 2,
+        required_before: 1,
         added: vec!["new-key".into()],
         kept: vec![],
         removed: vec!["old-key".into()],
@@ -113,7 +115,9 @@ async fn a_change_of_keys_says_that_it_is_one() {
         "new-key",
         "Keys removed: 1",
         "old-key",
-        "Signatures required: 2",
+        "Signatures required: 2 (until now 1)",
+        "Headquarters wants to change its signing keys.",
+        "Change of keys received",
         "data-ask=\"/api/update/apply\"",
     ] {
         assert!(page.contains(shown), "{shown} is missing: {page}");

@@ -203,6 +203,9 @@ pub struct KeyChanges {
     pub version: u64,
     /// So many of them have to sign a package from then on.
     pub required: usize,
+    /// And until then.
+    #[serde(default)]
+    pub required_before: usize,
     pub added: Vec<String>,
     pub kept: Vec<String>,
     pub removed: Vec<String>,
@@ -229,6 +232,9 @@ pub struct Attempted {
     pub status: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Put back by `watchdog restore`, or because the boot record was lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
     /// Counts attempts on this plant PC.
     #[serde(default)]
     pub attempt: u64,

@@ -75,6 +75,18 @@ impl Failure {
     }
 }
 
+/// A reader that goes away, such as `head`, ends a program quietly: `println!` knows no other answer than a panic.
+pub fn end_at_closed_pipes() {
+    let otherwise = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload().downcast_ref::<String>().map(String::as_str).unwrap_or_default();
+        if said.starts_with("failed printing to std") && said.contains("Broken pipe") {
+            std::process::exit(i32::from(Exit::Failed.code()));
+        }
+        otherwise(panic);
+    }));
+}
+
 /// Ends a program: an error is one line on standard error, and the exit code of its kind.
 pub fn end(program: &str, outcome: Result<(), Failure>) -> ExitCode {
     match outcome {

@@ -161,11 +161,13 @@ fn describe(
 /// What a package of keys would change in whom to trust.
 fn key_changes(manifest: &Manifest, old: &Trust, new: &Trust, record: &BootRecord) -> KeyChanges {
     let ids = |trust: &Trust| trust.keys.iter().map(|key| key.id().to_owned()).collect::<Vec<_>>();
+    let required_before = old.required;
     let (old, new_ids) = (ids(old), ids(new));
     let floor = manifest.min_version.as_ref().filter(|floor| floor.cmp_precedence(&record.floor).is_lt());
     KeyChanges {
         version: manifest.keys_version.unwrap_or_default(),
         required: new.required,
+        required_before,
         added: new_ids.iter().filter(|id| !old.contains(id)).cloned().collect(),
         kept: new_ids.iter().filter(|id| old.contains(id)).cloned().collect(),
         removed: old.iter().filter(|id| !new_ids.contains(id)).cloned().collect(),
@@ -287,13 +289,17 @@ fn judge_one_again(
     match judged {
         // The disk's fault, not the package's.
         Err(refusal) if refusal.code == Code::Unreadable => Err(Failure::disk(refusal)),
-        Err(refusal) => {
-            if place == root.pending_meta() {
-                clear(root, &meta.manifest_sha256)?;
-            } else {
+        Err(refusal) if refusal.code == Code::MissingPart => {
+            clear(root, &meta.manifest_sha256)?;
+            if place != root.pending_meta() {
                 durable::remove(place)?;
-                durable::remove(&path)?;
             }
+            Ok(Some(refusal))
+        }
+        // It does not vanish without a word.
+        Err(refusal) => {
+            let error = Some(format!("it is no longer taken here: {refusal}; headquarters has to send another"));
+            write_to(place, &PendingUpdate { state: PendingState::Failed, error, ..meta })?;
             Ok(Some(refusal))
         }
         Ok(package) => {

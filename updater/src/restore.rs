@@ -75,6 +75,36 @@ pub fn look(file: &Path) -> Result<Kept, Failure> {
     Ok(Kept { file: file.to_owned(), origin, bytes })
 }
 
+/// Why a backup cannot be put back, as far as that can be told without trying.
+///
+/// # Errors
+/// A boot record or configuration that cannot be read.
+pub fn obstacle(root: &InstallRoot, kept: &Kept) -> Result<Option<String>, Failure> {
+    let Ok(record) = settle::read(root) else { return Ok(None) };
+    let Origin { version, tree, database, .. } = &kept.origin;
+    if tree.len() >= 8 && version_id(&version.to_string(), tree) == record.current {
+        return Ok(Some("it is the version that is installed".to_owned()));
+    }
+    let configured = Credentials::read(&root.credentials_file())?.require_database_url()?;
+    if schema_of(&record, database.as_ref()) == schema_of(&record, record.database.as_ref())
+        || matches!(readings::place(&configured, root.path())?, Place::Postgres)
+    {
+        return Ok(None);
+    }
+    let place =
+        |database: Option<&Database>| readings::place(&ActiveDatabase::named(&configured, database).url, root.path());
+    let there = match (place(database.as_ref())?, place(record.database.as_ref())?) {
+        (Place::Sqlite(older), Place::Sqlite(current)) => older != current && older.exists(),
+        _ => false,
+    };
+    Ok((!there).then(|| "its database is gone".to_owned()))
+}
+
+/// Without a database of its own a version worked with what was there before the first update that changed it.
+fn schema_of(record: &BootRecord, database: Option<&Database>) -> Option<String> {
+    database.map(|database| database.schema.clone()).or_else(|| record.first_schema.clone())
+}
+
 /// Puts it back. The caller holds the launcher's lock, so nothing of the plant runs, and has asked for the PIN.
 ///
 /// # Errors
@@ -202,12 +232,8 @@ struct Way {
 }
 
 fn way(root: &InstallRoot, record: &BootRecord, origin: &Origin, attempt: &Attempt) -> Result<Way, Failure> {
-    // Without a database of its own a version worked with what was there before the first update that changed it.
-    let schema = |database: &Option<Database>| {
-        database.as_ref().map(|database| database.schema.clone()).or_else(|| record.first_schema.clone())
-    };
-    let target = schema(&origin.database);
-    if target == schema(&record.database) {
+    let target = schema_of(record, origin.database.as_ref());
+    if target == schema_of(record, record.database.as_ref()) {
         return Ok(Way { database: record.database.clone(), in_place: false, carried_over: None });
     }
     let target = target.ok_or_else(|| Failure::failed("it is not known which schema that version worked with"))?;
@@ -230,7 +256,8 @@ fn way(root: &InstallRoot, record: &BootRecord, origin: &Origin, attempt: &Attem
     if older == from || !older.exists() {
         return Err(Failure::failed(format!(
             "version {} works with the database as it was before later updates, and that one is kept only until the \
-             next update: {} is gone. Put back the newest backup, or have HQ send an update",
+             next update: {} is gone. `watchdog restore --root DIR` shows which backups can be put back; or have HQ send an \
+             update",
             origin.version,
             older.display()
         )));

@@ -268,6 +268,7 @@ fn log_line(attempt: &Attempt, error: Option<String>) -> Attempted {
         to_version: attempt.to_version.to_string(),
         status: if error.is_some() { "failed" } else { "ok" }.to_owned(),
         error,
+        restored: attempt.restores,
         attempt: attempt.number,
         id: attempt.id.clone(),
     }

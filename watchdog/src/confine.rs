@@ -114,16 +114,31 @@ struct Owner {
     collector: Uid,
 }
 
+/// Whether there are users to run programs as; looked at before anything is started.
+///
+/// # Errors
+/// The first that is not there, and how to make it.
+pub fn require_users(users: &str) -> Result<(), Failure> {
+    ["collector", "agent", "portal"].iter().try_for_each(|child| Owner::find(users, child).map(drop))
+}
+
 impl Owner {
     fn find(users: &str, child: &str) -> Result<Self, Failure> {
         let user = |name: &str| match User::from_name(name) {
             Ok(Some(user)) => Ok(user),
-            Ok(None) => Err(Failure::configuration(format!("there is no user {name}, which --users {users} asks for"))),
+            Ok(None) => Err(Failure::configuration(format!(
+                "there is no user {name}, which --users {users} asks for; make it with: useradd --system --user-group \
+                 --no-create-home {name}"
+            ))),
             Err(error) => Err(Failure::configuration(format!("could not look for the user {name}: {error}"))),
         };
         let (itself, collector) = (user(&format!("{users}-{child}"))?, user(&format!("{users}-collector"))?);
         let shared = Group::from_name(users).ok().flatten();
-        let shared = shared.ok_or_else(|| Failure::configuration(format!("there is no group {users}")))?;
+        let shared = shared.ok_or_else(|| {
+            Failure::configuration(format!(
+                "there is no group {users}, which --users {users} asks for; make it with: groupadd --system {users}"
+            ))
+        })?;
         Ok(Self { user: itself.uid, own_group: itself.gid, shared_group: shared.gid, collector: collector.uid })
     }
 

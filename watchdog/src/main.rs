@@ -147,6 +147,7 @@ fn parse_pin(text: &str) -> Result<String, String> {
 }
 
 fn main() -> ExitCode {
+    protocol::exit::end_at_closed_pipes();
     let arguments = Arguments::parse();
     protocol::exit::end("watchdog", run(arguments.verb))
 }

@@ -10,7 +10,7 @@ use config::InstallRoot;
 use durable::Lock;
 use protocol::Failure;
 use protocol::control::{Answer, Caller};
-use updater::restore::{Kept, Restored, list, look, restore as put_back};
+use updater::restore::{Kept, Restored, list, look, obstacle, restore as put_back};
 use updater::update_log;
 
 use crate::supervise::PinJudge;
@@ -29,8 +29,7 @@ pub fn restore(root: &InstallRoot, backup: Option<&str>, pin: Option<String>) ->
     let Some(backup) = backup else { return show(root, &kept) };
     let chosen = choose(root, &kept, backup)?;
     let _only = Lock::take(&root.launcher_lock()).map_err(|_| {
-        let what = "the watchdog runs; stop the service first (`watchdog service stop`, or end `watchdog run`), then \
-                    call this again";
+        let what = "the watchdog runs; stop the service first (or end `watchdog run`), then call this again";
         Failure::failed(what)
     })?;
     require_owner(root)?;
@@ -75,12 +74,24 @@ fn show(root: &InstallRoot, kept: &[Kept]) -> Result<(), Failure> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["number", "version", "backed up", "MB", "file"]);
-    for (number, Kept { file, origin, bytes }) in kept.iter().enumerate() {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let at = name.trim_end_matches(".zip").rsplit_once('_').map(|(_, at)| at.to_owned()).unwrap_or_default();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        "number",
+        "version",
+        "backed up",
+        "MB",
+        "can be put back",
+    ]);
+    for (number, backup) in kept.iter().enumerate() {
+        let Kept { file, origin, bytes } = backup;
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let at = name.rsplit_once('_').map(|(_, at)| readable(at)).unwrap_or_default();
         let megabytes = format!("{:.1}", *bytes as f64 / 1e6);
-        table.add_row([(number + 1).to_string(), origin.version.to_string(), at, megabytes, name]);
+        let verdict = match obstacle(root, backup) {
+            Ok(None) => "yes".to_owned(),
+            Ok(Some(obstacle)) => format!("no: {obstacle}"),
+            Err(failure) => failure.message,
+        };
+        table.add_row([(number + 1).to_string(), origin.version.to_string(), at, megabytes, verdict]);
     }
     println!("{table}");
     if let Some(last) = update_log::newest(root, 1).first() {
@@ -88,6 +99,16 @@ fn show(root: &InstallRoot, kept: &[Kept]) -> Result<(), Failure> {
     }
     println!("stop the service, then: watchdog restore --root {} NUMBER", root.path().display());
     Ok(())
+}
+
+/// `20260222T101000Z` for people.
+fn readable(time: &str) -> String {
+    match (time.get(0..4), time.get(4..6), time.get(6..8), time.get(9..11), time.get(11..13)) {
+        (Some(year), Some(month), Some(day), Some(hour), Some(minute)) => {
+            format!("{year}-{month}-{day} {hour}:{minute} UTC")
+        }
+        _ => time.to_owned(),
+    }
 }
 
 fn choose(root: &InstallRoot, kept: &[Kept], backup: &str) -> Result<Kept, Failure> {
@@ -99,25 +120,62 @@ fn choose(root: &InstallRoot, kept: &[Kept], backup: &str) -> Result<Kept, Failu
     look(if in_folder.exists() { &in_folder } else { Path::new(backup) })
 }
 
+/// A line from the terminal that does not show there, or from wherever the input comes.
+fn ask(prompt: &str) -> Result<String, Failure> {
+    let is_terminal = std::io::stdin().is_terminal();
+    if is_terminal {
+        print!("{prompt}");
+        std::io::stdout().flush()?;
+    }
+    let shown = hide_input(is_terminal);
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line);
+    if let Some(shown) = shown {
+        shown();
+        println!();
+    }
+    read?;
+    Ok(line)
+}
+
+/// What shows it again.
+#[cfg(unix)]
+fn hide_input(is_terminal: bool) -> Option<Box<dyn FnOnce()>> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let shown = is_terminal.then(|| tcgetattr(std::io::stdin()).ok()).flatten()?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(std::io::stdin(), OptionalActions::Now, &hidden).ok()?;
+    Some(Box::new(move || {
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &shown);
+    }))
+}
+
+#[cfg(not(unix))]
+fn hide_input(_: bool) -> Option<Box<dyn FnOnce()>> {
+    None
+}
+
 /// Wrong ones count as at the portal.
 fn judge(root: &InstallRoot, pin: Option<String>) -> Result<(), Failure> {
     let pin = match pin {
         Some(pin) => pin,
         None => {
-            if std::io::stdin().is_terminal() {
-                print!("the operator's PIN: ");
-                std::io::stdout().flush()?;
-            }
-            let mut line = String::new();
-            std::io::stdin().lock().read_line(&mut line)?;
+            let line = ask("the operator's PIN: ")?;
             line.trim().to_owned()
         }
     };
+    if pin.is_empty() {
+        return Err(Failure::usage("no PIN was given; type it, or give it with --pin"));
+    }
     let judge = PinJudge::new(root);
     let mut answer = judge.judge(&pin, Caller::Local);
     if let Answer::LockedOut { seconds } = answer {
         // A lock begins anew with each process, so it is waited for in this one.
-        println!("too many wrong PINs; this goes on in {seconds} seconds");
+        println!(
+            "there were too many wrong PINs; this goes on in {seconds} seconds (or end it, and set another PIN with \
+             `watchdog reset-pin`)"
+        );
         std::thread::sleep(Duration::from_secs(seconds));
         answer = judge.judge(&pin, Caller::Local);
     }

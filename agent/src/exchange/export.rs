@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use updater::database::ActiveDatabase;
 
 use super::cuts::{Cut, Cuts};
+use super::packing::Packers;
 use super::place::{self, Found, Start};
 use super::stream;
 use crate::account::Account;
@@ -31,6 +32,7 @@ pub struct Exporter {
     cuts: Mutex<Cuts>,
     control: Arc<Control>,
     room: Arc<Semaphore>,
+    packers: Packers,
 }
 
 /// What HQ asked for.
@@ -60,11 +62,26 @@ enum Unprepared {
 
 impl Exporter {
     pub fn new(database: ActiveDatabase, root: InstallRoot, cuts: Cuts, control: Arc<Control>) -> Self {
-        Self { database, root, cuts: Mutex::new(cuts), control, room: Arc::new(Semaphore::new(MOST_AT_ONCE)) }
+        Self {
+            database,
+            root,
+            cuts: Mutex::new(cuts),
+            control,
+            room: Arc::new(Semaphore::new(MOST_AT_ONCE)),
+            packers: Packers::default(),
+        }
+    }
+
+    pub fn packers(&self) -> &Packers {
+        &self.packers
+    }
+
+    pub fn open_store(&self) -> Result<Box<dyn Store>, StoreError> {
+        self.database.open(self.root.path())
     }
 
     fn prepare(&self, wish: &Wish, key: &str) -> Result<Prepared, Unprepared> {
-        let mut store = self.database.open(self.root.path())?;
+        let mut store = self.open_store()?;
         // The head is read in turn: a later cut never covers less.
         let mut cuts = self.cuts();
         let head = store.head()?;

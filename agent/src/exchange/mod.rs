@@ -2,6 +2,7 @@
 
 pub mod cuts;
 pub mod export;
+mod packing;
 mod place;
 pub mod status;
 mod stream;

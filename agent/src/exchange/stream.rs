@@ -1,5 +1,5 @@
-//! An export's body: readings page by page, as gzip members, through a short channel. However slow the reader, no more
-//! than a few members are in memory, and no statement stays open for long.
+//! An export's body, in order: what the packers make of the readings goes out as gzip members, through a short channel.
+//! However slow the reader, no more than a few members are in memory, and no statement stays open for long.
 
 use std::io;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use bytes::Bytes;
 use futures_util::Stream;
 use protocol::control::FromChild;
 use protocol::export::{EpochRange, write_member};
-use readings::{Cursor, Span, Store, StoreError, write_line};
+use readings::{Cursor, Span, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::packing::{Packers, Pages, pack};
 use crate::Agent;
 use crate::session::{Busy, Session};
 
-/// A member is closed when its lines are about so long.
-const MEMBER_BYTES: usize = 1 << 20;
 /// Members that wait for the reader.
-const WAITING_MEMBERS: usize = 2;
-/// Readings of one statement at the start; then as many as fill a member.
-const FIRST_PAGE: u64 = 1_000;
-const LARGEST_PAGE: u64 = 20_000;
+const WAITING_MEMBERS: usize = 1;
+/// Pages that are packed, or being packed, behind the one that goes out.
+const WAITING_PAGES: usize = 2;
+/// From so many readings on a second connection is worth its opening.
+const WORTH_TWO: u64 = 50_000;
 
 /// What is exported.
 pub struct Source {
@@ -44,7 +44,7 @@ pub fn start(source: Source, watch: Watch) -> impl Stream<Item = io::Result<Byte
     let (sender, receiver) = mpsc::channel(WAITING_MEMBERS);
     tokio::task::spawn_blocking(move || {
         let count = source.count;
-        let outcome = Writer { sender: &sender, session: &watch.session, lines: Vec::new(), sent: 0 }.write(source);
+        let outcome = write(source, &watch, &sender);
         let ended = match &outcome {
             Ok(()) => "whole".to_owned(),
             Err(Broken::ReaderGone) => "the reader went away".to_owned(),
@@ -74,63 +74,50 @@ enum Broken {
     },
 }
 
-struct Writer<'a> {
-    sender: &'a mpsc::Sender<io::Result<Bytes>>,
-    session: &'a Session,
-    lines: Vec<u8>,
-    sent: u64,
+impl From<StoreError> for Broken {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
-impl Writer<'_> {
-    fn write(mut self, source: Source) -> Result<(), Broken> {
-        let Source { mut store, spans, count, epochs, next } = source;
-        let last = spans.len().saturating_sub(1);
-        let cursor_at = |at: usize, seq: u64| {
-            // Who breaks off among overlapping readings starts over; they are few.
-            let behind = epochs.iter().find(|range| at == last && (range.first_seq..=range.last_seq).contains(&seq));
-            behind.map(|range| Cursor { epoch: range.epoch.clone(), seq, cut: None }.to_string())
-        };
-        for (at, span) in spans.iter().enumerate() {
-            let (mut from, mut page) = (span.first_seq, FIRST_PAGE);
-            while from <= span.last_seq {
-                let to = span.last_seq.min(from + page - 1);
-                let before = self.lines.len();
-                let mut rows = 0_u64;
-                let lines = &mut self.lines;
-                store
-                    .read(Span { first_seq: from, last_seq: to, not_before: span.not_before }, &mut |row| {
-                        write_line(lines, row);
-                        rows += 1;
-                    })
-                    .map_err(Broken::Store)?;
-                self.sent += rows;
-                from = to + 1;
-                // So that the next page about fills a member, whatever the length of the lines.
-                let line = ((self.lines.len() - before) as u64 / rows.max(1)).max(1);
-                page = (MEMBER_BYTES as u64 / line).clamp(1, LARGEST_PAGE);
-                if self.lines.len() >= MEMBER_BYTES && from <= span.last_seq {
-                    self.send(cursor_at(at, to).as_deref(), rows)?;
-                } else {
-                    self.session.note(|record| record.records += rows);
-                }
-            }
-            if at < last {
-                self.send(None, 0)?;
+/// Pages are packed by two threads, each with a connection of its own, and go out in their order.
+fn write(source: Source, watch: &Watch, sender: &mpsc::Sender<io::Result<Bytes>>) -> Result<(), Broken> {
+    let Source { mut store, spans, count, epochs, next } = source;
+    let exporter = &watch.agent.exporter;
+    let packers: &Packers = exporter.packers();
+    let _exporting = packers.exporting();
+    let (order, mut places) = mpsc::channel(WAITING_PAGES);
+    let pages = Pages::new(spans, epochs, order);
+    let sent = std::thread::scope(|scope| {
+        scope.spawn(|| pack(store.as_mut(), &pages, packers));
+        if count >= WORTH_TWO {
+            scope.spawn(|| match exporter.open_store() {
+                Ok(mut second) => pack(second.as_mut(), &pages, packers),
+                // The first one does it all then.
+                Err(error) => tracing::warn!(%error, "a second connection for an export could not be opened"),
+            });
+        }
+        let mut sent = 0;
+        // Whoever packs keeps a sender by way of the pages; the last page closes it.
+        while let Some(mut place) = places.blocking_recv() {
+            while let Some(packed) = place.blocking_recv() {
+                let packed = packed.inspect_err(|_| places.close())?;
+                sent += packed.rows;
+                send(watch, sender, packed.member, packed.rows).inspect_err(|_| places.close())?;
             }
         }
-        if self.sent != count {
-            return Err(Broken::Miscounted { sent: self.sent });
-        }
-        self.send(Some(&next.to_string()), 0)
+        Ok::<u64, Broken>(sent)
+    })?;
+    if sent != count {
+        return Err(Broken::Miscounted { sent });
     }
+    send(watch, sender, write_member(&[], Some(&next.to_string())), 0)
+}
 
-    fn send(&mut self, cursor_behind: Option<&str>, rows: u64) -> Result<(), Broken> {
-        let member = write_member(&self.lines, cursor_behind);
-        self.lines.clear();
-        self.session.note(|record| {
-            record.records += rows;
-            record.bytes += member.len() as u64;
-        });
-        self.sender.blocking_send(Ok(member.into())).map_err(|_| Broken::ReaderGone)
-    }
+fn send(watch: &Watch, sender: &mpsc::Sender<io::Result<Bytes>>, member: Vec<u8>, rows: u64) -> Result<(), Broken> {
+    watch.session.note(|record| {
+        record.records += rows;
+        record.bytes += member.len() as u64;
+    });
+    sender.blocking_send(Ok(member.into())).map_err(|_| Broken::ReaderGone)
 }

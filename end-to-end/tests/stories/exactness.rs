@@ -92,7 +92,7 @@ fn write_at_random(world: &World, number: u64, seed: u64, over: &AtomicBool) {
             value: Some(at as f64 / 8.0),
             unit: None,
             quality: Quality::GOOD,
-            text: (at % 7 == 0).then(|| "a \"text\"\n🚪".to_owned()),
+            text: at.is_multiple_of(7).then(|| "a \"text\"\n🚪".to_owned()),
         };
         let readings: Vec<Reading> = (0..random.gen_range(1..60)).map(reading).collect();
         let batch = Batch { writer: &writer, from: position, to: position + 1, readings: &readings };

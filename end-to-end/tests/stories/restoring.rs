@@ -38,7 +38,7 @@ fn a_version_is_put_back(database: &str) {
     world.plant.wait_for_readings(stored + 20);
 
     let listed = world.restore(&[]).good();
-    assert!(listed.contains(env!("CARGO_PKG_VERSION")) && listed.contains("backup_v"), "{listed}");
+    assert!(listed.contains(env!("CARGO_PKG_VERSION")) && listed.contains("yes"), "{listed}");
     let running = world.restore(&["1", "--pin", PIN]);
     assert!(running.code == Some(1) && running.errors.contains("stop the service"), "{running:?}");
     world.plant.stop();

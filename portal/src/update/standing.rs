@@ -5,6 +5,8 @@ use std::time::Duration;
 use protocol::Timestamp;
 use protocol::control::{Attempted, PendingState, PendingUpdate, PlantStatus, ProgressStep};
 
+use crate::language::{Words, fill};
+
 /// So long the pages say that an update went well, for whoever was not there.
 const DONE_SHOWN: Duration = Duration::from_secs(60 * 60);
 
@@ -48,6 +50,37 @@ pub fn standing(status: &PlantStatus) -> Standing<'_> {
             Standing::Done(last)
         }
         (None, _) => Standing::Nothing,
+    }
+}
+
+/// What waits, in a sentence.
+pub fn received(pending: &PendingUpdate, words: &Words) -> String {
+    said_of(pending, words.keys_received, words.update_waiting)
+}
+
+/// What has been put off.
+pub fn put_off(pending: &PendingUpdate, words: &Words) -> String {
+    said_of(pending, words.keys_postponed, words.update_postponed)
+}
+
+/// What came to nothing.
+pub fn came_to_nothing(pending: &PendingUpdate, words: &Words) -> String {
+    said_of(pending, words.keys_failed, words.update_failed)
+}
+
+/// What is done.
+pub fn is_done(last: &Attempted, words: &Words) -> String {
+    match (last.restored, last.to_version.starts_with("0.0.0-keys.")) {
+        (true, _) => fill(words.put_back, &last.to_version),
+        (false, true) => words.keys_done.to_owned(),
+        (false, false) => fill(words.update_done, &last.to_version),
+    }
+}
+
+fn said_of(pending: &PendingUpdate, of_keys: &str, of_version: &str) -> String {
+    match pending.keys {
+        Some(_) => of_keys.to_owned(),
+        None => fill(of_version, &pending.version),
     }
 }
 

@@ -30,6 +30,7 @@ fn parse_bits(text: &str) -> Result<usize, String> {
 }
 
 fn main() -> ExitCode {
+    protocol::exit::end_at_closed_pipes();
     protocol::exit::end("keygen", run(&Arguments::parse()))
 }
 

@@ -83,9 +83,9 @@ enum Verb {
         /// The package
         #[arg(value_name = "ZIP")]
         package: PathBuf,
-        /// Key that has to have signed it (update_public.pem)
-        #[arg(long, value_name = "PEM")]
-        public_key: Option<PathBuf>,
+        /// Keys of which one has to have signed it (update_public.pem)
+        #[arg(long, value_name = "PEM", num_args = 1..)]
+        public_key: Vec<PathBuf>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -107,7 +107,7 @@ enum Verb {
         /// What the operator reads before approving
         #[arg(long, value_name = "TEXT", default_value = "")]
         notes: String,
-        /// Private keys that sign it: enough of those trusted now, one of these first, and enough of the new ones
+        /// Private keys that sign it: enough of those trusted now, and enough of the new ones
         #[arg(long, value_name = "PEM", num_args = 1.., required = true)]
         key: Vec<PathBuf>,
         /// Opens protected keys: first line of this file
@@ -165,13 +165,14 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    protocol::exit::end_at_closed_pipes();
     protocol::exit::end("publish", run(Arguments::parse()))
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.verb {
         None => package(arguments.package),
-        Some(Verb::Inspect { package, public_key, json }) => inspect(&package, public_key.as_deref(), json),
+        Some(Verb::Inspect { package, public_key, json }) => inspect(&package, &public_key, json),
         Some(Verb::Keys {
             keys_version,
             trust,
@@ -254,7 +255,11 @@ fn parse_created(text: Option<String>) -> Result<Option<Timestamp>, Failure> {
 }
 
 fn parse_expires(text: Option<String>) -> Result<Option<Timestamp>, Failure> {
-    text.map(|text| licence::date(&text, true).map_err(Failure::usage)).transpose()
+    let parse = |text: String| match licence::date(&text, true).map_err(Failure::usage)? {
+        past if past <= Timestamp::now() => Err(Failure::usage(format!("--expires {text}: that day is over"))),
+        expires => Ok(expires),
+    };
+    text.map(parse).transpose()
 }
 
 /// Keys that sign packages.

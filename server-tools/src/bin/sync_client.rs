@@ -91,6 +91,7 @@ fn parse_fingerprint(text: &str) -> Result<String, String> {
 }
 
 fn main() -> ExitCode {
+    protocol::exit::end_at_closed_pipes();
     let arguments = Arguments::parse();
     protocol::exit::end("sync_client", run(arguments))
 }

@@ -1,7 +1,7 @@
 //! `publish inspect`: what a package says, and who says it.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use comfy_table::{Table, presets};
 use protocol::Failure;
@@ -9,38 +9,50 @@ use protocol::signing::PublicKey;
 use serde_json::json;
 use updater::package::{Limits, Manifest, NewKeys, Trust, look, verify};
 
-/// Prints what a package holds; with a key, only if that key has signed it.
+/// Prints what a package holds, and every signature; with keys, only if one of them has signed it.
 ///
 /// # Errors
 /// A package that no plant would take, with exit code 76.
-pub fn inspect(path: &Path, public_key: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+pub fn inspect(path: &Path, public_keys: &[PathBuf], as_json: bool) -> Result<(), Failure> {
     let open = || File::open(path).map_err(|error| durable::name_error("read", path, error));
     let refused = |refusal| Failure::integrity(format!("{}: {refusal}", path.display()));
-    let (manifest, manifest_sha256, signers) = match public_key {
-        Some(key) => {
-            let trust = Trust { keys: PublicKey::read_all(key)?, required: 1 };
-            let package = verify(open()?, &trust, &Limits::DEFAULT, None).map_err(refused)?;
-            (package.manifest().clone(), package.manifest_sha256().to_owned(), Some(package.signers().to_vec()))
-        }
-        None => {
-            let package = look(open()?, &Limits::DEFAULT).map_err(refused)?;
-            (package.manifest, package.manifest_sha256, None)
+    let mut keys = Vec::new();
+    for file in public_keys {
+        keys.extend(PublicKey::read_all(file)?);
+    }
+    let package = look(open()?, &Limits::DEFAULT).map_err(refused)?;
+    let signers = match keys.is_empty() {
+        true => None,
+        false => {
+            let trust = Trust { keys: keys.clone(), required: 1 };
+            let verified = verify(open()?, &trust, &Limits::DEFAULT, None).map_err(refused)?;
+            Some(verified.signers().to_vec())
         }
     };
+    let signatures = package.signatures(&keys);
     if as_json {
-        let verified = signers.is_some();
-        let manifest = serde_json::to_value(&manifest).expect("plain values serialise");
+        let manifest = serde_json::to_value(&package.manifest).expect("plain values serialise");
         let shown = json!({
-            "manifest": manifest, "manifest_sha256": manifest_sha256, "signature_verified": verified, "signers": signers,
+            "manifest": manifest, "manifest_sha256": package.manifest_sha256, "signature_verified": signers.is_some(),
+            "signers": signers, "signatures": signatures.len(),
         });
         println!("{shown}");
         return Ok(());
     }
-    print(&manifest, &manifest_sha256, signers.as_deref());
+    let signatures: Vec<String> = signatures.iter().map(said_of).collect();
+    print(&package.manifest, &package.manifest_sha256, &signatures);
     Ok(())
 }
 
-fn print(manifest: &Manifest, manifest_sha256: &str, signers: Option<&[String]>) {
+fn said_of(signature: &Result<String, Option<String>>) -> String {
+    match signature {
+        Ok(id) => format!("{id}  good"),
+        Err(Some(claimed)) => format!("{claimed}  not checked; give that key with --public-key"),
+        Err(None) => "a key that was not given with --public-key".to_owned(),
+    }
+}
+
+fn print(manifest: &Manifest, manifest_sha256: &str, signatures: &[String]) {
     let mut facts = Table::new();
     facts.load_preset(presets::NOTHING);
     let mut fact = |name: &str, value: String| {
@@ -60,13 +72,7 @@ fn print(manifest: &Manifest, manifest_sha256: &str, signers: Option<&[String]>)
     fact("platform", manifest.platform.clone());
     fact("created", manifest.created.to_string());
     fact("manifest", manifest_sha256.to_owned());
-    fact(
-        "signed by",
-        match signers {
-            Some(signers) => signers.join("\n"),
-            None => "not checked; give --public-key".to_owned(),
-        },
-    );
+    fact("signed by", signatures.join("\n"));
     fact(
         "put on",
         match &manifest.base {

@@ -161,6 +161,22 @@ pub(super) struct FurtherSignature {
     pub signature: String,
 }
 
+impl Look {
+    /// Every signature: the id of the key that made it, if it is one of `keys`; else what it claims, if anything.
+    pub fn signatures(&self, keys: &[PublicKey]) -> Vec<Result<String, Option<String>>> {
+        let first = [(None, self.signature.clone())].into_iter();
+        let further = self
+            .further
+            .iter()
+            .map(|further| (Some(further.key_id.clone()), STANDARD.decode(&further.signature).unwrap_or_default()));
+        let judged = first.chain(further).map(|(claimed, signature)| {
+            let key = keys.iter().find(|key| key.verifies(&self.raw, &signature));
+            key.map(|key| key.id().to_owned()).ok_or(claimed)
+        });
+        judged.collect()
+    }
+}
+
 impl FurtherSignature {
     pub fn of(key: &PrivateKey, raw: &[u8]) -> Self {
         let key_id = key.public_key().id().to_owned();
@@ -183,8 +199,7 @@ fn bad_signatures(what: &dyn std::fmt::Display) -> Refusal {
 /// Raw signatures, and whose each claims to be: `manifest.sig` names nobody.
 type Signatures = Vec<(Option<String>, Vec<u8>)>;
 
-/// All signatures, and the ids of the trusted keys among those that made them. `manifest.sig` has to be of one of them
-/// before anything else is read.
+/// All signatures, and the ids of the trusted keys among those that made them. In which order they were made says nothing.
 fn check_signatures(
     archive: &mut Archive,
     raw: &[u8],
@@ -192,20 +207,30 @@ fn check_signatures(
     trust: &Trust,
     limits: &Limits,
 ) -> Result<(Signatures, Vec<String>), Refusal> {
-    if !trust.keys.iter().any(|key| key.verifies(raw, signature)) {
-        return Err(Refusal::new(Code::InvalidSignature, "no trusted key has signed this package"));
-    }
-    let mut signatures = vec![(None, signature.to_vec())];
-    for FurtherSignature { key_id, signature } in FurtherSignature::read(archive, limits)? {
-        signatures.push((Some(key_id), STANDARD.decode(signature).map_err(|error| bad_signatures(&error))?));
-    }
+    let nobody = || Refusal::new(Code::InvalidSignature, "no trusted key has signed this package");
+    let first_is_good = trust.keys.iter().any(|key| key.verifies(raw, signature));
+    let further = read_signatures(archive, limits);
+    // What is wrong with the others is not said to somebody whom nobody knows.
+    let mut signatures = further.map_err(|refusal| if first_is_good { refusal } else { nobody() })?;
+    signatures.push((None, signature.to_vec()));
     let signers = signed_by(raw, &signatures, &trust.keys);
+    if signers.is_empty() {
+        return Err(nobody());
+    }
     if signers.len() < trust.required {
         let detail =
             format!("{} trusted keys have signed this package; {} are required", signers.len(), trust.required);
         return Err(Refusal::new(Code::NotEnoughSignatures, detail));
     }
     Ok((signatures, signers.into_iter().collect()))
+}
+
+fn read_signatures(archive: &mut Archive, limits: &Limits) -> Result<Signatures, Refusal> {
+    let further = FurtherSignature::read(archive, limits)?.into_iter();
+    let decoded = further.map(|FurtherSignature { key_id, signature }| {
+        Ok((Some(key_id), STANDARD.decode(signature).map_err(|error| bad_signatures(&error))?))
+    });
+    decoded.collect()
 }
 
 /// Ids of those of `keys` that have signed.

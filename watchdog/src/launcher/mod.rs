@@ -52,6 +52,8 @@ const BREATH: Duration = Duration::from_secs(1);
 pub async fn launch(root: &InstallRoot, users: Option<&str>) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
+    #[cfg(target_os = "linux")]
+    users.map(crate::confine::require_users).transpose()?;
     let _only = only_watchdog(root)?;
     let control = Control::start();
     match (settle::read(root), settle::damage(root)) {

@@ -134,7 +134,7 @@ impl Desk {
         match pending::judge_again(&self.root, &self.settings) {
             Ok(refused) => {
                 for refusal in refused {
-                    tracing::warn!(%refusal, "a waiting update is no longer good and was removed");
+                    tracing::warn!(%refusal, "a waiting update is no longer good");
                 }
             }
             Err(failure) => tracing::error!(%failure, "the waiting update could not be judged"),

@@ -73,7 +73,7 @@ pub fn failure(status: &PlantStatus, pending: &PendingUpdate, words: &Words) -> 
     let said = told.map(|(_, said)| said).or(pending.error.as_deref()).filter(|said| !said.is_empty());
     html! {
         section.headline.attention aria-live="polite" aria-atomic="true" {
-            p.sentence { (sign(Gravity::Attention)) " " (fill(words.update_failed, &pending.version)) }
+            p.sentence { (sign(Gravity::Attention)) " " (standing::came_to_nothing(pending, words)) }
             p.advice { (what) " " (fill(words.previous_runs, &status.version)) }
             @if let Some(said) = said { p.said { (said) } }
         }

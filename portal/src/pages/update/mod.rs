@@ -13,7 +13,7 @@ use protocol::control::{PendingUpdate, PlantStatus};
 
 use crate::Portal;
 use crate::language::{Words, fill};
-use crate::update::standing::{Standing, UnderWay, standing};
+use crate::update::standing::{Standing, UnderWay, is_done, put_off, received, standing};
 use crate::verdict::{Finding, Gravity, update_under_way};
 use crate::visitor::Visitor;
 
@@ -46,7 +46,7 @@ pub fn fragment(status: Option<&PlantStatus>, words: &Words) -> Markup {
             Standing::Done(last) => {
                 (finding::headline(&Finding::new(
                     Gravity::Normal,
-                    fill(words.update_done, &last.to_version),
+                    is_done(last, words),
                     fill(words.update_none_advice, &status.version),
                 )))
             }
@@ -70,7 +70,7 @@ fn moving(status: &PlantStatus, under_way: UnderWay, words: &Words) -> Markup {
 }
 
 fn waiting(status: &PlantStatus, pending: &PendingUpdate, words: &Words) -> Markup {
-    let sentence = fill(words.update_waiting, &pending.version);
+    let sentence = received(pending, words);
     html! {
         (finding::headline(&Finding::new(Gravity::Information, sentence, words.update_read)))
         (package::package(status, pending, words))
@@ -78,7 +78,7 @@ fn waiting(status: &PlantStatus, pending: &PendingUpdate, words: &Words) -> Mark
 }
 
 fn postponed(status: &PlantStatus, pending: &PendingUpdate, words: &Words) -> Markup {
-    let sentence = fill(words.update_postponed, &pending.version);
+    let sentence = put_off(pending, words);
     html! {
         (finding::headline(&Finding::new(Gravity::Information, sentence, words.update_postponed_advice)))
         (package::package(status, pending, words))

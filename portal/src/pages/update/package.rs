@@ -34,6 +34,9 @@ pub fn package(status: &PlantStatus, pending: &PendingUpdate, words: &Words) -> 
 fn warning(keys: &KeyChanges, words: &Words) -> Markup {
     html! {
         p.notice.attention { span.sign aria-hidden="true" { "!" } " " (words.keys_only) }
+        @if keys.required < keys.required_before {
+            p.notice.attention { span.sign aria-hidden="true" { "!" } " " (words.fewer_signatures) }
+        }
         @if let Some(floor) = &keys.floor {
             p.notice.attention { span.sign aria-hidden="true" { "!" } " " (fill(words.floor_lowered, floor)) }
         }
@@ -48,9 +51,17 @@ fn key_changes(keys: &KeyChanges, words: &Words) -> Markup {
                 (paths(words.keys_added, &keys.added, words))
                 (paths(words.keys_kept, &keys.kept, words))
                 (paths(words.keys_removed, &keys.removed, words))
-                p { (words.keys_required) ": " (words.number(keys.required as f64, 0)) }
+                p { (fill(words.keys_required, &required(keys, words))) }
             }
         }
+    }
+}
+
+fn required(keys: &KeyChanges, words: &Words) -> String {
+    let number = |number: usize| words.number(number as f64, 0);
+    match keys.required == keys.required_before {
+        true => number(keys.required),
+        false => fill(&fill(words.until_now, &number(keys.required)), &number(keys.required_before)),
     }
 }
 
@@ -58,8 +69,10 @@ fn facts(status: &PlantStatus, pending: &PendingUpdate, words: &Words) -> Markup
     let fact = |label: &str, value: Markup| html! { div { dt { (label) } dd { (value) } } };
     html! {
         dl.facts.package-facts {
-            (fact(words.new_version, html! { (pending.version) }))
-            (fact(words.running_version, html! { (status.version) }))
+            @if pending.keys.is_none() {
+                (fact(words.new_version, html! { (pending.version) }))
+                (fact(words.running_version, html! { (status.version) }))
+            }
             (fact(words.received, moment(pending.received_at)))
             @if let Some(expires) = pending.expires { (fact(words.apply_before, moment(expires))) }
             (fact(words.size, html! { (words.size_of(pending.package_bytes)) }))
