@@ -48,7 +48,7 @@ fn said_of(signature: &Result<String, Option<String>>) -> String {
     match signature {
         Ok(id) => format!("{id}  good"),
         Err(Some(claimed)) => format!("{claimed}  not checked; give that key with --public-key"),
-        Err(None) => "a key that was not given with --public-key".to_owned(),
+        Err(None) => "not checked; give its key with --public-key".to_owned(),
     }
 }
 
