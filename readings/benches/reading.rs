@@ -30,6 +30,8 @@ struct Way {
     name: &'static str,
     run: Run,
     times: Vec<Duration>,
+    /// What this process computed for it; waiting for the database is no part of that.
+    computing: Vec<f64>,
 }
 
 fn main() {
@@ -45,9 +47,10 @@ fn main() {
     let mut ways = ways(server, &url, &database, folder.path(), count);
     for _ in 0..rounds {
         for way in &mut ways {
-            let started = Instant::now();
+            let (started, computed) = (Instant::now(), computing());
             assert_eq!((way.run)(), count, "{}", way.name);
             way.times.push(started.elapsed());
+            way.computing.push(computing() - computed);
         }
     }
     print(&ways, count);
@@ -75,7 +78,7 @@ fn ways(server: &'static PrivatePostgres, url: &str, database: &str, folder: &Pa
         ("the same by its Unix socket", Box::new(read_pages(open(&socket), PAGE))),
         ("Store::read, SQLite, 10,000 a page", Box::new(read_pages(open("sqlite:plant.db"), PAGE))),
     ];
-    ways.into_iter().map(|(name, run)| Way { name, run, times: Vec::new() }).collect()
+    ways.into_iter().map(|(name, run)| Way { name, run, times: Vec::new(), computing: Vec::new() }).collect()
 }
 
 fn fill(store: &mut dyn Store, count: u64) {
@@ -133,14 +136,16 @@ fn copy_out(client: &mut Client, query: &str) -> u64 {
 
 fn print(ways: &[Way], count: u64) {
     println!("\n{count} readings of {TAGS} tags\n");
-    println!("| way | seconds: median (least to most) | readings/s | ratio to psql (least to most) |");
-    println!("| --- | --- | --- | --- |");
+    println!(
+        "| way | seconds: median (least to most) | readings/s | ratio to psql (least to most) | seconds computing here |"
+    );
+    println!("| --- | --- | --- | --- | --- |");
     for way in ways {
         let seconds = sorted(way.times.iter().map(Duration::as_secs_f64));
         let ratios =
             sorted(ways[0].times.iter().zip(&way.times).map(|(psql, own)| psql.as_secs_f64() / own.as_secs_f64()));
         println!(
-            "| {} | {:.3} ({:.3} to {:.3}) | {:.0} | {:.2} ({:.2} to {:.2}) |",
+            "| {} | {:.3} ({:.3} to {:.3}) | {:.0} | {:.2} ({:.2} to {:.2}) | {:.3} |",
             way.name,
             median(&seconds),
             seconds[0],
@@ -149,8 +154,15 @@ fn print(ways: &[Way], count: u64) {
             median(&ratios),
             ratios[0],
             ratios[ratios.len() - 1],
+            median(&sorted(way.computing.iter().copied())),
         );
     }
+}
+
+/// Processor time of the main thread, on which everything here runs; not a number where Linux does not tell.
+fn computing() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1e9
 }
 
 fn sorted(numbers: impl Iterator<Item = f64>) -> Vec<f64> {
