@@ -18,8 +18,8 @@ pub use format::{Copied, copy_frames};
 use messages::Messages;
 use socket::Socket;
 
-/// Measured: 64 KiB to 1 MiB are equally fast, smaller ones are slower.
-const BUFFER_BYTES: usize = 256 << 10;
+/// PostgreSQL sends 8 KiB at a time; measured, 8 to 64 KiB cost the same within the noise.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// No transaction holds back vacuum for longer than the timeout, and nothing is ever written here. Readings lie in the
 /// order of `seq`, so their index gives them as they come; a server that never analysed the table would sort them.
