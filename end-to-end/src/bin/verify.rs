@@ -63,7 +63,7 @@ fn verify(arguments: &Arguments) -> Result<(), String> {
         ("build", cargo(&["build", "--quiet", "--workspace", "--bins"])),
         ("tests", cargo(&["test", "--workspace"])),
         // Small, and unoptimised: shows that it still runs, not how fast anything is.
-        ("benchmark", cargo(&["test", "--workspace", "--bench", "updating", "--", "--quick"])),
+        ("benchmark", cargo(&["test", "--workspace", "--bench", "updating", "--bench", "reading", "--", "--quick"])),
         ("demo on SQLite", cargo(&["demo", "--once"])),
         ("demo on PostgreSQL", cargo(&["demo", "--once", "--postgres"])),
         ("demo of a bad update", cargo(&["demo", "--once", "--bad-update"])),
