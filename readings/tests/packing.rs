@@ -1,5 +1,7 @@
 //! Members of an export, against the plain way of making them: whatever the rows, they inflate to what `write_line` gives.
 
+#![allow(clippy::unwrap_used, reason = "a test that goes wrong says where")]
+
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 

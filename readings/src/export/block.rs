@@ -25,13 +25,20 @@ const LENGTH_AT: u32 = 16;
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self { tokens: Vec::new(), literals_and_lengths: [0; LITERALS_AND_LENGTHS], distances: [0; DISTANCES] }
+        Self {
+            tokens: Vec::with_capacity(Self::FULL + Self::OF_A_LINE),
+            literals_and_lengths: [0; LITERALS_AND_LENGTHS],
+            distances: [0; DISTANCES],
+        }
     }
 }
 
 impl Tokens {
     /// A block's own codes take some 80 bytes, which so many tokens make up for many times.
     const FULL: usize = 1 << 16;
+
+    /// What the line that fills it may add before memory has to grow.
+    const OF_A_LINE: usize = 1 << 10;
 
     pub fn is_full(&self) -> bool {
         self.tokens.len() >= Self::FULL

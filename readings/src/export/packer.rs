@@ -11,9 +11,9 @@ use crate::store::Row;
 
 /// Turns rows into gzip members that inflate to their [`crate::write_line`]s.
 ///
-/// It keeps the lines of a member until it is finished (as the general compressor takes them whole), half a megabyte of
-/// its own, and what makes up tags, a megabyte at most: with members of [`Packer::MEMBER_BYTES`] that is below 6 MB.
-#[derive(Default)]
+/// It keeps 4 MiB of lines until their member is finished, as the general compressor takes them whole; the member so far,
+/// some 0.4 MB; the tokens of one block, 0.3 MB; what makes up tags, at most 3 MB, usually 0.1 MB; and the general
+/// compressor, 1 MB, once it was needed. Whoever goes on when it [is full](Packer::is_full) makes all that larger.
 pub struct Packer {
     formatter: Formatter,
     lines: Vec<u8>,
@@ -26,10 +26,27 @@ pub struct Packer {
     general: Option<Compressor>,
 }
 
+impl Default for Packer {
+    fn default() -> Self {
+        Self {
+            formatter: Formatter::default(),
+            // What is not written to takes no memory; growing would end at twice as much as is needed.
+            lines: Vec::with_capacity(Self::LINES_BYTES),
+            rows: 0,
+            shape: Shape::default(),
+            tokens: Tokens::default(),
+            deflated: BitWriter::default(),
+            is_general: false,
+            general: None,
+        }
+    }
+}
+
 impl Packer {
-    /// Lines that a member should have. With 1 MiB the output is 2 % larger, as each member starts without knowing any
-    /// tag's last line.
-    pub const MEMBER_BYTES: usize = 4 << 20;
+    /// Lines of a member. With 1 MiB the output is 2 % larger, as each member starts without knowing any tag's last line.
+    const LINES_BYTES: usize = 4 << 20;
+    /// Room for the row that fills it.
+    const LAST_LINE_BYTES: usize = 64 << 10;
     /// Of the general compressor; 5 to 6 are as small as gzip's 6.
     const LEVEL: i32 = 6;
 
@@ -45,6 +62,11 @@ impl Packer {
             self.tokens.write_block(false, &mut self.deflated);
             self.is_general = self.repeats_too_little(Self::FIRST_LINES);
         }
+    }
+
+    /// Whether it is time to finish the member.
+    pub fn is_full(&self) -> bool {
+        self.lines.len() >= Self::LINES_BYTES - Self::LAST_LINE_BYTES
     }
 
     /// What the lines of the member are long, uncompressed.
