@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 /// Readings of the first page, so that the first byte comes soon; then as many as fill a member.
 const FIRST_PAGE: u64 = 1_000;
 const LARGEST_PAGE: u64 = 40_000;
-/// Lines that have become longer all at once are cut here, and the rest of the page is read again.
-const LARGEST_MEMBER_BYTES: usize = 2 * Packer::MEMBER_BYTES;
+/// What a page should have, a little less than a member holds: lines that become longer are cut there, and the rest of the
+/// page is read again.
+const PAGE_BYTES: u64 = Packer::LINES_BYTES as u64 / 100 * 97;
 
 /// One gzip member.
 pub struct Packed {
@@ -81,7 +82,7 @@ impl Pages {
     fn learn(&self, lines_bytes: usize, rows: u64) {
         let line = (lines_bytes as u64 / rows.max(1)).max(1);
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        plan.rows = (Packer::MEMBER_BYTES as u64 / line).clamp(1, LARGEST_PAGE);
+        plan.rows = (PAGE_BYTES / line).clamp(1, LARGEST_PAGE);
     }
 
     /// Where HQ can go on. Who breaks off among overlapping readings starts over; they are few.
@@ -119,7 +120,7 @@ fn pack_some(
     let packer = &mut turn.packer;
     let mut cut = None;
     let read = store.read(Span { first_seq: *from, ..page.span }, &mut |row| {
-        if cut.is_none() && packer.lines_bytes() > LARGEST_MEMBER_BYTES {
+        if cut.is_none() && packer.is_full() {
             cut = Some(row.seq);
         }
         if cut.is_none() {

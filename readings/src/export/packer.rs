@@ -44,7 +44,7 @@ impl Default for Packer {
 
 impl Packer {
     /// Lines of a member. With 1 MiB the output is 2 % larger, as each member starts without knowing any tag's last line.
-    const LINES_BYTES: usize = 4 << 20;
+    pub const LINES_BYTES: usize = 4 << 20;
     /// Room for the row that fills it.
     const LAST_LINE_BYTES: usize = 64 << 10;
     /// Of the general compressor; 5 to 6 are as small as gzip's 6.
