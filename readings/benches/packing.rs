@@ -23,7 +23,7 @@ struct Scale {
     rows: usize,
 }
 
-const FULL: Scale = Scale { rounds: 5, rows: 1_000_000 };
+const FULL: Scale = Scale { rounds: 3, rows: 1_000_000 };
 const QUICK: Scale = Scale { rounds: 1, rows: 60_000 };
 
 /// What the present way closes a member at.
