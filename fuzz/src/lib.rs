@@ -36,5 +36,7 @@ pub fn situation(dialect: Dialect) -> Situation {
         time: TrustedTime { clock: Timestamp::parse("2026-06-01T00:00:00Z").expect("a time"), floor: None },
         allow_unbound: true,
         dialect,
+        keys_version: 0,
+        session_keys: Vec::new(),
     }
 }
