@@ -3,6 +3,7 @@
 //! [`Pages`] hands the pages of an export out in their order, each with a place in the queue of what goes out. [`Packers`]
 //! bounds what all exports together pack at a time, and so their memory: whoever waits for a slow reader holds none.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use protocol::export::EpochRange;
@@ -27,7 +28,10 @@ type Place = mpsc::Receiver<Result<Packed, StoreError>>;
 
 /// The pages of an export that nobody has taken yet.
 pub struct Pages {
+    /// Held while a page waits for its place in the queue, so nobody who packs may need it.
     plan: Mutex<Plan>,
+    /// Readings of the next page.
+    rows: AtomicU64,
     epochs: Vec<EpochRange>,
     last_span: usize,
 }
@@ -36,7 +40,6 @@ struct Plan {
     spans: Vec<Span>,
     at: usize,
     from: u64,
-    rows: u64,
     /// Closed when all pages are taken, or nobody wants any.
     order: Option<mpsc::Sender<Place>>,
 }
@@ -52,7 +55,8 @@ impl Pages {
         let last_span = spans.len().saturating_sub(1);
         let from = spans.first().map_or(0, |span| span.first_seq);
         let order = Some(order).filter(|_| !spans.is_empty());
-        Self { plan: Mutex::new(Plan { spans, at: 0, from, rows: FIRST_PAGE, order }), epochs, last_span }
+        let plan = Mutex::new(Plan { spans, at: 0, from, order });
+        Self { plan, rows: AtomicU64::new(FIRST_PAGE), epochs, last_span }
     }
 
     /// The next page, once there is a place in the queue for it.
@@ -65,7 +69,7 @@ impl Pages {
             return None;
         }
         let (at, whole) = (plan.at, plan.spans[plan.at]);
-        let last_seq = whole.last_seq.min(plan.from + plan.rows - 1);
+        let last_seq = whole.last_seq.min(plan.from + self.rows.load(Ordering::Relaxed) - 1);
         let span = Span { first_seq: plan.from, last_seq, not_before: whole.not_before };
         plan.from = last_seq + 1;
         if plan.from > whole.last_seq {
@@ -81,8 +85,7 @@ impl Pages {
     /// So that the next pages about fill a member, whatever the length of the lines.
     fn learn(&self, lines_bytes: usize, rows: u64) {
         let line = (lines_bytes as u64 / rows.max(1)).max(1);
-        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        plan.rows = (PAGE_BYTES / line).clamp(1, LARGEST_PAGE);
+        self.rows.store((PAGE_BYTES / line).clamp(1, LARGEST_PAGE), Ordering::Relaxed);
     }
 
     /// Where HQ can go on. Who breaks off among overlapping readings starts over; they are few.
