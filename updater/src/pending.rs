@@ -5,7 +5,9 @@
 //! writes `meta.json`, which alone says that a package waits. A package without it is a left-over.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
+#[cfg(unix)]
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
