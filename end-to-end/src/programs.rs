@@ -21,21 +21,26 @@ pub fn folder() -> &'static Path {
 /// # Errors
 /// In words, if cargo fails.
 pub fn build() -> Result<(), String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--workspace", "--bins"]).current_dir(workspace());
+    let mut command = cargo(&["build", "--workspace", "--bins"]);
     if folder().ends_with("release") {
         command.arg("--release");
     }
+    let status =
+        command.stdin(Stdio::null()).status().map_err(|error| format!("cargo could not be started: {error}"))?;
+    if status.success() { Ok(()) } else { Err("cargo build failed".to_owned()) }
+}
+
+/// The cargo that has started this program, in the source tree.
+pub fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(workspace());
     // What an outer cargo says of its own package makes build scripts run again, and half of everything with them.
     for (name, _) in std::env::vars_os() {
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
             command.env_remove(name);
         }
     }
-    let status =
-        command.stdin(Stdio::null()).status().map_err(|error| format!("cargo could not be started: {error}"))?;
-    if status.success() { Ok(()) } else { Err("cargo build failed".to_owned()) }
+    command
 }
 
 /// The source tree.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use comfy_table::{Table, presets};
-use end_to_end::programs::workspace;
+use end_to_end::programs::{cargo, workspace};
 
 /// Checks everything that continuous integration checks.
 #[derive(Parser)]
@@ -93,12 +93,6 @@ fn benchmarks() -> Command {
     arguments.extend(names.iter().flat_map(|name| ["--bench", *name]));
     arguments.extend(["--", "--quick"]);
     cargo(&arguments)
-}
-
-fn cargo(arguments: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments).current_dir(workspace());
-    command
 }
 
 /// Everything that has to run on Windows one day is compiled for it from the first day on.
