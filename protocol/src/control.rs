@@ -163,6 +163,9 @@ pub struct PendingUpdate {
     pub state: PendingState,
     /// Why it failed, for people.
     pub error: Option<String>,
+    /// It failed untried: what it was judged against has changed since it came.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,6 +244,13 @@ pub struct Attempted {
     /// Never the same twice, also where a root was laid out anew.
     #[serde(default)]
     pub id: String,
+}
+
+impl Attempted {
+    /// Whether it changed no program, but whose signatures count.
+    pub fn is_of_keys(&self) -> bool {
+        self.to_version.starts_with("0.0.0-keys.")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

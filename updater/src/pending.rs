@@ -88,7 +88,9 @@ fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &Path) -> 
     if let Some(before) = before.as_ref().filter(|before| before.manifest_sha256 == meta.manifest_sha256) {
         // The same again: HQ was not sure. It has been here since it first came, and may have failed since.
         meta.received_at = before.received_at;
-        (meta.state, meta.error) = (before.state, before.error.clone());
+        if !before.outdated {
+            (meta.state, meta.error) = (before.state, before.error.clone());
+        }
     }
     drop(package);
     let place = root.pending_update().join(&meta.package);
@@ -157,6 +159,7 @@ fn describe(
         keys,
         state: PendingState::Waiting,
         error: None,
+        outdated: false,
     }
 }
 
@@ -301,24 +304,22 @@ fn judge_one_again(
         // It does not vanish without a word.
         Err(refusal) => {
             let error = Some(format!("it is no longer taken here: {refusal}; headquarters has to send another"));
-            write_to(place, &PendingUpdate { state: PendingState::Failed, error, ..meta })?;
+            write_to(place, &PendingUpdate { state: PendingState::Failed, error, outdated: true, ..meta })?;
             Ok(Some(refusal))
         }
         Ok(package) => {
             let tree = read_tree(&root.versions().join(&record.current))?;
             let bytes = fs::metadata(&path).map_or(meta.package_bytes, |metadata| metadata.len());
-            let fresh = describe(&package, bytes, &tree, &trust, record);
+            let mut fresh = describe(&package, bytes, &tree, &trust, record);
             let same = fresh.manifest_sha256 == meta.manifest_sha256;
-            let state = match meta.state {
-                // Its attempt is over, however it ended.
-                PendingState::Applying => PendingState::Waiting,
-                state => state,
-            };
-            let PendingUpdate { signers, changes, keys, package_bytes, .. } = fresh.clone();
-            write_to(
-                place,
-                &if same { PendingUpdate { state, signers, changes, keys, package_bytes, ..meta } } else { fresh },
-            )?;
+            if same {
+                fresh.received_at = meta.received_at;
+            }
+            // An attempt that is over, however it ended, and what was no longer taken and is again: for the operator to read.
+            if same && meta.state != PendingState::Applying && !meta.outdated {
+                (fresh.state, fresh.error) = (meta.state, meta.error);
+            }
+            write_to(place, &fresh)?;
             Ok(None)
         }
     }

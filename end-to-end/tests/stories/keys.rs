@@ -54,7 +54,8 @@ fn keys_are_changed_by_those_who_hold_the_old_ones_and_the_new_ones_and_by_the_o
     // Behind the package of keys the one of programs waits on.
     let rotation = world.keys_package(2, &[&new], &[old, &new], &["--notes", "The old key is retired."]);
     world.deliver(&rotation);
-    world.deliver(&world.signed_with("0.2.1", old));
+    let behind = world.signed_with("0.2.1", old);
+    world.deliver(&behind);
     let shown = world.plant.update_status(PIN).json();
     assert_eq!(shown["pending_version"], "0.0.0-keys.2", "{shown}");
     assert_eq!((&shown["keys"]["version"], &shown["keys"]["required"]), (&Value::from(2), &Value::from(1)));
@@ -68,6 +69,11 @@ fn keys_are_changed_by_those_who_hold_the_old_ones_and_the_new_ones_and_by_the_o
         Some(world.plant.update_status(PIN).json()).filter(|status| status["state"] == "failed")
     });
     assert!(no_more["error"].as_str().unwrap().contains("no longer taken"), "{no_more}");
+    // Signed by one who does it is the same package, and waits.
+    run(program("publish").arg("sign").arg(&behind).arg("--key").arg(new.join("update_private.pem"))).good();
+    world.deliver(&behind);
+    let waits = world.plant.update_status(PIN).json();
+    assert_eq!((&waits["state"], &waits["error"]), (&Value::from("waiting"), &Value::Null), "{waits}");
     assert_eq!(world.plant.boot_record().keys_version, 2);
     let retired = world.try_to_deliver(&world.signed_with("0.2.2", old));
     assert!(retired.code != Some(0) && retired.output.contains("invalid_sig"), "{retired:?}");

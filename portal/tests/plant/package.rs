@@ -21,6 +21,7 @@ pub fn package(version: &str, manifest_sha256: &str) -> PendingUpdate {
         keys: None,
         state: PendingState::Waiting,
         error: None,
+        outdated: false,
     }
 }
 
