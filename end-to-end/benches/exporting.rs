@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use comfy_table::{Table, presets};
+use end_to_end::columns;
 use end_to_end::headquarters::Headquarters;
 use end_to_end::plant::Plant;
 use end_to_end::programs;
@@ -130,19 +131,8 @@ fn by_sync_client(plant: &Plant, keys: &Headquarters, data: &Path, readings: usi
 
 fn add(table: &mut Table, what: &str, measured: &Measured, against: Option<&Measured>) {
     let seconds: Vec<f64> = measured.iter().map(|(seconds, _)| *seconds).collect();
-    let (median, least, most) = spread(seconds.clone());
-    let megabytes = measured[0].1 as f64 / 1e6;
-    let mut row =
-        vec![what.to_owned(), format!("{median:.2}"), format!("{least:.2} – {most:.2}"), format!("{megabytes:.2}")];
-    if let Some(against) = against {
-        let ratios = against.iter().zip(&seconds).map(|((theirs, _), ours)| theirs / ours).collect();
-        let (median, least, most) = spread(ratios);
-        row.extend([format!("{median:.2}"), format!("{least:.2} – {most:.2}")]);
-    }
-    table.add_row(row);
-}
-
-fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
+    let ratios = against.into_iter().flatten().zip(&seconds).map(|((theirs, _), ours)| theirs / ours);
+    let [(median, spread), (ratio, ratios)] = [seconds.clone(), ratios.collect()].map(columns);
+    let megabytes = format!("{:.2}", measured[0].1 as f64 / 1e6);
+    table.add_row([what, &median, &spread, &megabytes, &ratio, &ratios]);
 }

@@ -17,7 +17,7 @@ use end_to_end::headquarters::Headquarters;
 use end_to_end::plant::Plant;
 use end_to_end::programs::{self, program, run};
 use end_to_end::release::Release;
-use end_to_end::wait_for;
+use end_to_end::{columns, wait_for};
 use protocol::Timestamp;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
@@ -255,15 +255,6 @@ fn children_down(scale: &Scale, folder: &Path, headquarters: &Headquarters, tabl
 fn add(table: &mut Table, what: &str, seconds: &[f64], ours: Option<&[f64]>) {
     let ratios: Vec<f64> =
         ours.map(|ours| ours.iter().zip(seconds).map(|(ours, theirs)| ours / theirs).collect()).unwrap_or_default();
-    let [(median, spread), (ratio, ratios)] = [seconds, &ratios].map(describe);
+    let [(median, spread), (ratio, ratios)] = [seconds.to_vec(), ratios].map(columns);
     table.add_row([what, &median, &spread, &ratio, &ratios]);
-}
-
-fn describe(values: &[f64]) -> (String, String) {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    match (values.first(), values.last()) {
-        (Some(least), Some(most)) => (format!("{:.2}", values[values.len() / 2]), format!("{least:.2} – {most:.2}")),
-        _ => (String::new(), String::new()),
-    }
 }

@@ -18,6 +18,15 @@ pub mod release;
 
 use std::time::{Duration, Instant};
 
+/// Of several measurements of the same, for a table: the median, and from where to where they went.
+pub fn columns(mut values: Vec<f64>) -> (String, String) {
+    values.sort_by(f64::total_cmp);
+    match (values.first(), values.last()) {
+        (Some(least), Some(most)) => (format!("{:.2}", values[values.len() / 2]), format!("{least:.2} – {most:.2}")),
+        _ => (String::new(), String::new()),
+    }
+}
+
 /// Asks until there is an answer; the stories' only way of waiting.
 ///
 /// # Panics

@@ -18,12 +18,10 @@ use crate::database::{self, ActiveDatabase};
 use crate::package::{Dialect, VerifiedPackage, verify};
 use crate::situation::{limits, situation};
 use crate::transition::Step;
+use crate::version_directory::MARGIN_BYTES;
 use crate::{backup, lifeline, patch, pending, progress, settle, trusted_keys};
 
 pub use crate::lifeline::SPOOLING;
-
-/// Room that is left beside what the update itself needs.
-const MARGIN_BYTES: u64 = 32 << 20;
 
 /// Applies the package that the boot record says is approved. When it returns, the boot record is at the trial of the
 /// new version, or back at the old one.

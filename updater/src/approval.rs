@@ -5,6 +5,7 @@ use durable::Lock;
 use protocol::Failure;
 use protocol::control::{PendingState, PendingUpdate};
 
+use crate::boot_record::Attempt;
 use crate::situation::version_of;
 use crate::transition::Step;
 use crate::{package, pending, progress, settle};
@@ -34,7 +35,7 @@ pub fn approve(root: &InstallRoot, manifest_sha256: &str) -> Result<PendingUpdat
     }
     let record = settle::log_waiting(root, settle::read_durable(root)?)?;
     let step = Step::Approve {
-        id: format!("{:032x}", rand::random::<u128>()),
+        id: Attempt::new_id(),
         manifest_sha256: manifest_sha256.to_owned(),
         from_version: version_of(&record.current)?,
         to_version: package::parse_version(&waiting.version).map_err(Failure::failed)?,

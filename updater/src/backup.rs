@@ -15,7 +15,7 @@ use zip::{CompressionMethod, ZipWriter};
 use crate::boot_record::{BootRecord, Database};
 use crate::lifeline;
 use crate::patch::remove_tree;
-use crate::version_directory::{TreeFile, read_tree, tree_hash};
+use crate::version_directory::{TreeFile, read_tree, tree_hash, version_id};
 
 /// `plantlink-restore.json`, which is in no version directory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +27,14 @@ pub struct Origin {
     pub database: Option<Database>,
     /// Of the keys that were trusted.
     pub keys_version: u64,
+}
+
+impl Origin {
+    /// Name of the version directory; `None` for a tree that is no hash.
+    pub fn id(&self) -> Option<String> {
+        let is_hash = self.tree.len() == 64 && self.tree.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hash.then(|| version_id(&self.version.to_string(), &self.tree))
+    }
 }
 
 pub const ORIGIN: &str = "plantlink-restore.json";

@@ -127,6 +127,13 @@ pub struct Attempt {
     pub more: Map<String, Value>,
 }
 
+impl Attempt {
+    /// What no other attempt is called, here or on another plant PC.
+    pub fn new_id() -> String {
+        format!("{:032x}", rand::random::<u128>())
+    }
+}
+
 /// What a package of keys changes once it is committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyChange {
@@ -205,6 +212,11 @@ impl BootRecord {
             (Phase::Trial | Phase::Committing, Some(attempt)) => attempt.database.as_ref(),
             _ => self.database.as_ref(),
         }
+    }
+
+    /// Whether the attempt puts back what is committed already: both slots were lost, and an update may have been under way.
+    pub fn is_recovery(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| attempt.restores && attempt.to.as_ref() == Some(&self.current))
     }
 
     /// # Errors

@@ -84,6 +84,15 @@ impl Database {
     }
 }
 
+/// A SQLite database and what SQLite keeps beside it; the database last, so that none is left that lacks its log.
+pub fn files_of(path: &Path) -> [PathBuf; 4] {
+    ["-wal", "-shm", "-journal", ""].map(|ending| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        name.into()
+    })
+}
+
 /// The files that [`copy_for`] has named.
 pub fn copies_of(configured: &Path) -> Vec<PathBuf> {
     let (Some(folder), Some(stem)) = (configured.parent(), configured.file_stem()) else { return Vec::new() };

@@ -25,10 +25,7 @@ use crate::settle::{self, Damage};
 use crate::situation::version_of;
 use crate::transition::Step;
 use crate::trusted_keys;
-use crate::version_directory::{read_tree, tree_hash, version_id};
-
-/// Room that is left beside what is laid.
-const MARGIN_BYTES: u64 = 32 << 20;
+use crate::version_directory::{MARGIN_BYTES, read_tree, tree_hash};
 
 /// A backup that can be put back, or could but for its database.
 #[derive(Clone, Debug)]
@@ -81,8 +78,8 @@ pub fn look(file: &Path) -> Result<Kept, Failure> {
 /// A boot record or configuration that cannot be read.
 pub fn obstacle(root: &InstallRoot, kept: &Kept) -> Result<Option<String>, Failure> {
     let Ok(record) = settle::read(root) else { return Ok(None) };
-    let Origin { version, tree, database, .. } = &kept.origin;
-    if tree.len() >= 8 && version_id(&version.to_string(), tree) == record.current {
+    let database = &kept.origin.database;
+    if kept.origin.id().as_ref() == Some(&record.current) {
         return Ok(Some("it is the version that is installed".to_owned()));
     }
     let configured = Credentials::read(&root.credentials_file())?.require_database_url()?;
@@ -130,7 +127,7 @@ pub fn restore(root: &InstallRoot, kept: &Kept) -> Result<Restored, Failure> {
     require_room(root, kept)?;
     let to = lay(root, kept, &record.current)?;
     let from_version = version_of(&record.current)?;
-    let id = new_id();
+    let id = Attempt::new_id();
     let step = |database, in_place| Step::Restore {
         id: id.clone(),
         from_version: from_version.clone(),
@@ -151,10 +148,6 @@ pub fn restore(root: &InstallRoot, kept: &Kept) -> Result<Restored, Failure> {
         return Err(Failure::failed(error));
     }
     Ok(Restored { version: kept.origin.version.to_string(), from_version: from_version.to_string(), carried_over })
-}
-
-fn new_id() -> String {
-    format!("{:032x}", rand::random::<u128>())
 }
 
 /// Looks before anything is begun whether all of it will fit.
@@ -211,7 +204,7 @@ fn restore_lost(root: &InstallRoot, kept: &Kept) -> Result<Restored, Failure> {
     // Never fewer than were known: a lost set of keys is not replaced by the configured ones.
     first.keys_version = kept.origin.keys_version.max(trusted_keys::version_on_disk(root)?);
     let step = Step::Restore {
-        id: new_id(),
+        id: Attempt::new_id(),
         from_version: version.clone(),
         to_version: version.clone(),
         to,
@@ -265,8 +258,8 @@ fn way(root: &InstallRoot, record: &BootRecord, origin: &Origin, attempt: &Attem
     let copy = database::copy_for(&original, attempt);
     let carried = migrate::copy_sqlite(&older, &copy).and_then(|()| migrate::carry_over(&from, &copy));
     let carried = carried.inspect_err(|_| {
-        for ending in ["-wal", "-shm", "-journal", ""] {
-            let _ = durable::remove(&PathBuf::from(format!("{}{ending}", copy.display())));
+        for file in database::files_of(&copy) {
+            let _ = durable::remove(&file);
         }
     })?;
     durable::sync_folder_of(&copy)?;
@@ -278,10 +271,7 @@ fn way(root: &InstallRoot, record: &BootRecord, origin: &Origin, attempt: &Attem
 /// The version directory, from the backup unless it is there still.
 fn lay(root: &InstallRoot, kept: &Kept, current: &str) -> Result<String, Failure> {
     let Origin { version, tree, .. } = &kept.origin;
-    if tree.len() < 8 || !tree.is_ascii() {
-        return Err(no_backup(&kept.file, &"it names no tree"));
-    }
-    let id = version_id(&version.to_string(), tree);
+    let id = kept.origin.id().ok_or_else(|| no_backup(&kept.file, &"it names no tree"))?;
     let [new, old] = [".new", ".old"].map(|name| root.versions().join(name));
     let place = root.versions().join(&id);
     let is_whole = place.exists() && read_tree(&place).is_ok_and(|files| tree_hash(&files) == *tree);

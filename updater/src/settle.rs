@@ -1,6 +1,7 @@
 //! Bringing whatever was begun to its end: recovery after a kill or a power cut, commit and fallback. One thread; started
 //! by the launcher while nothing of the plant runs (or, for a commit, beside the new version), killed whenever one likes.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
@@ -84,9 +85,9 @@ pub enum Damage {
 /// Whether the boot record is damaged; `None` also where there is none.
 pub fn damage(root: &InstallRoot) -> Option<Damage> {
     let path = root.boot_record();
-    match (BootRecord::read(&path), BootRecord::read_committed(&path)) {
-        (Err(BootRecordError::Damaged), Ok(_)) => Some(Damage::Mendable),
-        (Err(BootRecordError::Damaged), Err(_)) => Some(Damage::Lost),
+    match BootRecord::read(&path) {
+        Err(BootRecordError::Damaged) if BootRecord::read_committed(&path).is_ok() => Some(Damage::Mendable),
+        Err(BootRecordError::Damaged) => Some(Damage::Lost),
         _ => None,
     }
 }
@@ -104,7 +105,7 @@ fn recover(root: &InstallRoot) -> Result<Option<BootRecord>, Failure> {
     let known = certain.database.as_ref().is_none_or(|database| database.is_of(&configured));
     let in_place = known && matches!(readings::place(&configured, root.path()), Ok(Place::Postgres));
     let step = Step::Restore {
-        id: format!("{:032x}", rand::random::<u128>()),
+        id: Attempt::new_id(),
         from_version: version.clone(),
         to_version: version,
         to: certain.current.clone(),
@@ -166,21 +167,11 @@ pub fn finish_commit(root: &InstallRoot, record: &BootRecord) -> Result<BootReco
             format!("packages are signed by the keys of version {} from now on", keys.version)
         }
         None => {
-            if attempt.restores && attempt.in_place {
-                match undo(root, record, attempt) {
-                    Ok(names) if names.is_empty() => {}
-                    Ok(names) => eprintln!("the database was taken back: {}", names.join(", ")),
-                    Err(error @ (StoreError::Unreachable(_) | StoreError::Disk(_))) => {
-                        return Err(Failure::try_later(format!(
-                            "the database cannot be taken back yet: {error}; this is tried again"
-                        )));
-                    }
-                    // It went well when it was rehearsed; somebody has changed the database since.
-                    Err(error) => {
-                        let step = Step::Fail { error: format!("the database cannot be taken back: {error}") };
-                        return write(root, record, step);
-                    }
-                }
+            if attempt.restores
+                && attempt.in_place
+                && let Some(error) = undo(root, record, attempt)?
+            {
+                return write(root, record, Step::Fail { error });
             }
             shown(write_version(root, &attempt.to_version.to_string()))?;
             format!("version {} runs", attempt.to_version)
@@ -193,9 +184,8 @@ pub fn finish_commit(root: &InstallRoot, record: &BootRecord) -> Result<BootReco
     let next = record.after(finish.clone()).map_err(Failure::failed)?;
     let superseded = if attempt.keys.is_some() { Vec::new() } else { superseded_databases(root, record, attempt) };
     // Where the boot record was lost nothing is thrown away; the next attempt clears up.
-    match attempt.restores && attempt.to.as_ref() == Some(&record.current) {
-        true => {}
-        false => clean(root, &next, &superseded),
+    if !record.is_recovery() {
+        clean(root, &next, &superseded);
     }
     write(root, record, finish)
 }
@@ -221,19 +211,34 @@ pub fn finish_fallback(root: &InstallRoot, record: &BootRecord) -> Result<BootRe
 
 /// PostgreSQL: takes back what updates have made of the schema since the version that is put back. Where that is the
 /// current one, because the boot record was lost, an attempt was under way if its package is still there, and no other.
-fn undo(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> Result<Vec<String>, StoreError> {
-    let credentials = Credentials::read(&root.credentials_file());
-    let configured = credentials.map_err(Failure::from).and_then(Credentials::require_database_url);
-    let configured = configured.map_err(|failure| StoreError::Disk(failure.message))?;
+///
+/// Why it never will be, if so: it went well when it was rehearsed, and somebody has changed the database since.
+fn undo(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> Result<Option<String>, Failure> {
+    let later = |error: &dyn Display| {
+        Failure::try_later(format!("the database cannot be taken back yet: {error}; this is tried again"))
+    };
+    let credentials = Credentials::read(&root.credentials_file()).map_err(Failure::from);
+    let configured = credentials.and_then(Credentials::require_database_url).map_err(|failure| later(&failure))?;
     let target = match &attempt.database {
-        Some(database) if attempt.to.as_ref() != Some(&record.current) => Target::Schema(database.schema.clone()),
+        Some(database) if !record.is_recovery() => Target::Schema(database.schema.clone()),
         _ => {
             let package = File::open(root.applied_package()).ok().and_then(|file| look(file, &Limits::DEFAULT).ok());
-            let Some(package) = package else { return Ok(Vec::new()) };
+            let Some(package) = package else { return Ok(None) };
             Target::Without(package.manifest.migrations.into_iter().map(|migration| migration.name).collect())
         }
     };
-    migrate::undo(&configured, &target, false)
+    match migrate::undo(&configured, &target, false) {
+        Ok(names) => tell_taken_back(&names),
+        Err(error @ (StoreError::Unreachable(_) | StoreError::Disk(_))) => return Err(later(&error)),
+        Err(error) => return Ok(Some(format!("the database cannot be taken back: {error}"))),
+    }
+    Ok(None)
+}
+
+fn tell_taken_back(names: &[String]) {
+    if !names.is_empty() {
+        eprintln!("the database was taken back: {}", names.join(", "));
+    }
 }
 
 /// PostgreSQL: asks whether the attempt's migration is there, and takes it back in one transaction if it is. Whatever it
@@ -250,9 +255,8 @@ fn take_back(root: &InstallRoot, record: &BootRecord, attempt: &Attempt) -> Resu
         Ok(package.migrations(Dialect::Postgres))
     };
     match migrate::down(&active.url, &attempt.id, migrations) {
-        Ok(names) if names.is_empty() => Ok(()),
         Ok(names) => {
-            eprintln!("the database was taken back: {}", names.join(", "));
+            tell_taken_back(&names);
             Ok(())
         }
         Err(error) => Err(Failure::try_later(format!(
@@ -342,9 +346,7 @@ fn clean(root: &InstallRoot, next: &BootRecord, databases: &[PathBuf]) {
     }
     let strays = stray_copies(root, next);
     for file in databases.iter().chain(&strays).filter(|file| file.starts_with(root.path())) {
-        for ending in ["-wal", "-shm", "-journal", ""] {
-            tell(durable::remove(&PathBuf::from(format!("{}{ending}", file.display()))));
-        }
+        database::files_of(file).iter().for_each(|file| tell(durable::remove(file)));
     }
 }
 

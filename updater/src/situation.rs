@@ -7,6 +7,7 @@ use semver::Version;
 use crate::boot_record::BootRecord;
 use crate::database::ActiveDatabase;
 use crate::package::{Limits, Platform, Situation, Trust};
+use crate::trusted_keys::TrustedKeys;
 use crate::trusted_time::TrustedTime;
 use crate::{pending, trusted_keys};
 
@@ -22,7 +23,7 @@ pub fn limits(settings: &Settings) -> Limits {
 /// A boot record or configuration that cannot be used.
 pub fn situation(root: &InstallRoot, settings: &Settings, record: &BootRecord) -> Result<(Trust, Situation), Failure> {
     let database = ActiveDatabase::of(root)?;
-    let (trust, keys_version) = trusted_keys::read(root, settings, record)?;
+    let TrustedKeys { trust, version: keys_version, session_keys } = trusted_keys::read(root, settings, record)?;
     let situation = Situation {
         running: version_of(&record.current)?,
         running_id: record.current.clone(),
@@ -33,7 +34,7 @@ pub fn situation(root: &InstallRoot, settings: &Settings, record: &BootRecord) -
         allow_unbound: settings.update_unbound == Unbound::Allow,
         dialect: database.dialect(root.path())?,
         keys_version,
-        session_keys: trusted_keys::session_keys(root, settings)?,
+        session_keys,
     };
     Ok((trust, situation))
 }

@@ -30,11 +30,21 @@ struct KeySet {
     keys: Vec<String>,
 }
 
-/// The keys that may sign a package here, and the version of that set.
+/// Who is trusted here, with what.
+pub struct TrustedKeys {
+    /// Whose signatures packages need.
+    pub trust: Trust,
+    /// Of that set.
+    pub version: u64,
+    /// Ids of the keys that open sessions, and sign no package.
+    pub session_keys: Vec<String>,
+}
+
+/// Whom the configuration and the packages of keys have made trusted.
 ///
 /// # Errors
 /// Keys that cannot be used, a session key among them, or a set that is lost.
-pub fn read(root: &InstallRoot, settings: &Settings, record: &BootRecord) -> Result<(Trust, u64), Failure> {
+pub fn read(root: &InstallRoot, settings: &Settings, record: &BootRecord) -> Result<TrustedKeys, Failure> {
     let path = root.update_keys();
     let (trust, version) = match read_set(&path)? {
         Some(set) if set.version >= record.keys_version => {
@@ -55,9 +65,9 @@ pub fn read(root: &InstallRoot, settings: &Settings, record: &BootRecord) -> Res
             )));
         }
     };
-    let session = session_keys(root, settings)?;
-    match trust.keys.iter().find(|key| session.iter().any(|id| id == key.id())) {
-        None => Ok((trust, version)),
+    let session_keys = session_keys(root, settings)?;
+    match trust.keys.iter().find(|key| session_keys.iter().any(|id| id == key.id())) {
+        None => Ok(TrustedKeys { trust, version, session_keys }),
         Some(key) => Err(Failure::configuration(format!(
             "key {}, which signs packages ({} or {}), opens sessions as well; it has to be another",
             key.id(),
@@ -67,11 +77,7 @@ pub fn read(root: &InstallRoot, settings: &Settings, record: &BootRecord) -> Res
     }
 }
 
-/// Ids of the keys that open sessions.
-///
-/// # Errors
-/// A key file that is there and cannot be used.
-pub fn session_keys(root: &InstallRoot, settings: &Settings) -> Result<Vec<String>, Failure> {
+fn session_keys(root: &InstallRoot, settings: &Settings) -> Result<Vec<String>, Failure> {
     let path = root.resolve(&settings.server_public_key_file);
     match path.exists() {
         true => Ok(PublicKey::read_all(&path)?.iter().map(|key| key.id().to_owned()).collect()),

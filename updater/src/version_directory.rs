@@ -10,6 +10,9 @@ use sha2::{Digest as _, Sha256};
 /// Names the version of the directory it lies in; the one file that the tree hash leaves out.
 pub const VERSION_FILE: &str = "version.txt";
 
+/// Room that is left on the disk beside what is laid.
+pub const MARGIN_BYTES: u64 = 32 << 20;
+
 /// A file of a tree, as it enters the tree hash.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TreeFile {

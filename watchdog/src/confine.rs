@@ -42,6 +42,10 @@ pub struct Places {
 }
 
 impl Places {
+    fn all_folders(&self) -> impl Iterator<Item = &PathBuf> {
+        self.folders.iter().chain(self.database.iter().map(|database| &database.folder))
+    }
+
     /// # Errors
     /// A database that no URL names.
     pub fn of(child: &str, root: &InstallRoot, settings: &Settings) -> Result<Self, Failure> {
@@ -197,7 +201,7 @@ fn limit(places: &Places) -> Result<RulesetStatus, landlock::RulesetError> {
         | AccessFs::RemoveFile
         | AccessFs::RemoveDir
         | AccessFs::Refer;
-    let folders = places.folders.iter().chain(places.database.iter().map(|database| &database.folder));
+    let folders = places.all_folders();
     let null = PathBuf::from("/dev/null");
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -213,7 +217,7 @@ fn limit(places: &Places) -> Result<RulesetStatus, landlock::RulesetError> {
 /// Makes what is not there, and gives it to whom it belongs. The folders above are the watchdog's; below them a child may
 /// have left anything, and may be at it now, so the way down is by open folders, and no link is followed.
 fn lay(places: &Places, owner: Option<&Owner>) -> Result<(), Failure> {
-    for folder in places.folders.iter().chain(places.database.iter().map(|database| &database.folder)) {
+    for folder in places.all_folders() {
         let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
         made.map_err(|error| durable::name_error("create", folder, error))?;
     }

@@ -27,6 +27,13 @@ pub use status::show_status;
 pub use supervise::supervise;
 pub use upgrade_launcher::upgrade_launcher;
 
+use config::InstallRoot;
+use protocol::Failure;
+
+fn no_root(root: &InstallRoot) -> Failure {
+    Failure::configuration(format!("{} is no install root; `watchdog init` makes one", root.path().display()))
+}
+
 /// Of a program of this workspace, as its file is called on this platform.
 fn executable(program: &str) -> String {
     format!("{program}{}", std::env::consts::EXE_SUFFIX)

@@ -5,6 +5,7 @@ use durable::Access;
 use protocol::Failure;
 
 use crate::init::{hash_pin, new_pin};
+use crate::no_root;
 
 /// Sets another PIN and prints it if it was made here. What runs takes it up at once.
 ///
@@ -13,10 +14,7 @@ use crate::init::{hash_pin, new_pin};
 pub fn reset_pin(root: &InstallRoot, pin: Option<String>) -> Result<(), Failure> {
     let file = root.credentials_file();
     if !root.boot_record().exists() {
-        return Err(Failure::configuration(format!(
-            "{} is no install root; `watchdog init` makes one",
-            root.path().display()
-        )));
+        return Err(no_root(root));
     }
     let new = pin.clone().unwrap_or_else(new_pin);
     // Of the file alone: what the environment says is not to be written there.

@@ -13,6 +13,7 @@ use protocol::control::{Answer, Caller};
 use updater::restore::{Kept, Restored, list, look, obstacle, restore as put_back};
 use updater::update_log;
 
+use crate::no_root;
 use crate::supervise::PinJudge;
 
 /// Without a backup: lists those that there are. With one, a number of the list or a file: asks for the PIN and puts it
@@ -22,8 +23,7 @@ use crate::supervise::PinJudge;
 /// A watchdog that runs, a wrong PIN, or why the backup cannot be put back; then everything is as it was.
 pub fn restore(root: &InstallRoot, backup: Option<&str>, pin: Option<String>) -> Result<(), Failure> {
     if !root.boot_record().exists() {
-        let what = format!("{} is no install root; `watchdog init` makes one", root.path().display());
-        return Err(Failure::configuration(what));
+        return Err(no_root(root));
     }
     let kept = list(root)?;
     let Some(backup) = backup else { return show(root, &kept) };

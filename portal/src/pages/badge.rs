@@ -20,9 +20,7 @@ pub fn badge(status: Option<&PlantStatus>, words: &Words) -> Markup {
         Standing::UnderWay(under_way) => html! {
             a.badge.moving href=(View::Update.path()) data-under-way { (moving(under_way, words)) }
         },
-        Standing::Done(last) if last.restored || last.to_version.starts_with("0.0.0-keys.") => {
-            link("quiet", &is_done(last, words))
-        }
+        Standing::Done(last) if last.restored || last.is_of_keys() => link("quiet", &is_done(last, words)),
         Standing::Done(last) => link("quiet", &fill(words.badge_done, &last.to_version)),
         Standing::Nothing => html! {},
     }

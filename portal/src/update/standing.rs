@@ -70,7 +70,7 @@ pub fn came_to_nothing(pending: &PendingUpdate, words: &Words) -> String {
 
 /// What is done.
 pub fn is_done(last: &Attempted, words: &Words) -> String {
-    match (last.restored, last.to_version.starts_with("0.0.0-keys.")) {
+    match (last.restored, last.is_of_keys()) {
         (true, _) => fill(words.put_back, &last.to_version),
         (false, true) => words.keys_done.to_owned(),
         (false, false) => fill(words.update_done, &last.to_version),

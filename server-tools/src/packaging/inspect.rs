@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 use protocol::Failure;
 use protocol::signing::PublicKey;
 use serde_json::json;
-use updater::package::{Limits, Manifest, NewKeys, Trust, look, verify};
+use updater::package::{Limits, Manifest, NewKeys, SignedManifest, Trust, look, verify};
 
 /// Prints what a package holds, and every signature; with keys, only if one of them has signed it.
 ///
@@ -20,27 +20,29 @@ pub fn inspect(path: &Path, public_keys: &[PathBuf], as_json: bool) -> Result<()
     for file in public_keys {
         keys.extend(PublicKey::read_all(file)?);
     }
-    let package = look(open()?, &Limits::DEFAULT).map_err(refused)?;
-    let signers = match keys.is_empty() {
-        true => None,
+    let (manifest, manifest_sha256, signers) = match keys.is_empty() {
+        true => {
+            let package = look(open()?, &Limits::DEFAULT).map_err(refused)?;
+            (package.manifest, package.manifest_sha256, None)
+        }
         false => {
             let trust = Trust { keys: keys.clone(), required: 1 };
-            let verified = verify(open()?, &trust, &Limits::DEFAULT, None).map_err(refused)?;
-            Some(verified.signers().to_vec())
+            let package = verify(open()?, &trust, &Limits::DEFAULT, None).map_err(refused)?;
+            (package.manifest().clone(), package.manifest_sha256().to_owned(), Some(package.signers().to_vec()))
         }
     };
-    let signatures = package.signatures(&keys);
+    let signatures = SignedManifest::of(open()?, &Limits::DEFAULT).map_err(refused)?.signers(&keys);
     if as_json {
-        let manifest = serde_json::to_value(&package.manifest).expect("plain values serialise");
+        let manifest = serde_json::to_value(&manifest).expect("plain values serialise");
         let shown = json!({
-            "manifest": manifest, "manifest_sha256": package.manifest_sha256, "signature_verified": signers.is_some(),
+            "manifest": manifest, "manifest_sha256": manifest_sha256, "signature_verified": signers.is_some(),
             "signers": signers, "signatures": signatures.len(),
         });
         println!("{shown}");
         return Ok(());
     }
     let signatures: Vec<String> = signatures.iter().map(said_of).collect();
-    print(&package.manifest, &package.manifest_sha256, &signatures);
+    print(&manifest, &manifest_sha256, &signatures);
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub use manifest::{
 pub use migrations::Dialect;
 pub use pack::{Contents, PackError, Packed, add_signature, pack};
 pub use refusal::{Code, Refusal};
-pub use verify::{Look, Situation, Trust, VerifiedPackage, look, reopen, verify};
+pub use verify::{Look, SignedManifest, Situation, Trust, VerifiedPackage, look, reopen, verify};
 
 pub(crate) use archive::UnpackError;
 

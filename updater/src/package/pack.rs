@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::manifest::{Manifest, ManifestFile, ManifestMigration};
 use super::migrations;
 use super::refusal::{Code, Refusal};
-use super::verify::{FurtherSignature, Trust, look, verify};
+use super::verify::{FurtherSignature, Look, Trust, look, verify};
 use super::{FILES, MANIFEST, MIGRATIONS, MORE_SIGNATURES, SIGNATURE};
 use crate::version_directory::hash_file;
 
@@ -134,7 +134,7 @@ pub fn pack(
 /// [`PackError`]; then the package is as it was.
 pub fn add_signature(package: &Path, key: &PrivateKey) -> Result<usize, PackError> {
     let named = |error| durable::name_error("read", package, error);
-    let signed = look(File::open(package).map_err(named)?, &Limits::DEFAULT)?;
+    let Look { manifest, signed, .. } = look(File::open(package).map_err(named)?, &Limits::DEFAULT)?;
     if key.public_key().verifies(&signed.raw, &signed.signature) {
         let detail = "manifest.sig is of this key already";
         return Err(Refusal::new(Code::NotEnoughSignatures, detail).into());
@@ -152,7 +152,7 @@ pub fn add_signature(package: &Path, key: &PrivateKey) -> Result<usize, PackErro
         let new = File::options().read(true).write(true).create(true).truncate(true).open(&temporary);
         let new = new.map_err(|error| durable::name_error("write", &temporary, error))?;
         let mut zip = ZipWriter::new(BufWriter::with_capacity(BUFFER_BYTES, new));
-        let time = dos_time(signed.manifest.created);
+        let time = dos_time(manifest.created);
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
         let options = options.compression_level(Some(LEVEL)).last_modified_time(time).unix_permissions(0o644);
         for number in 0..old.len() {

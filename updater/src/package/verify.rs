@@ -133,9 +133,7 @@ pub fn reopen(file: File, manifest_sha256: &str, limits: &Limits) -> Result<Veri
 pub struct Look {
     pub manifest: Manifest,
     pub manifest_sha256: String,
-    pub(super) raw: Vec<u8>,
-    pub(super) signature: Vec<u8>,
-    pub(super) further: Vec<FurtherSignature>,
+    pub(super) signed: SignedManifest,
 }
 
 /// Looks at a package without judging who signed it.
@@ -144,12 +142,17 @@ pub struct Look {
 /// The first rule that it breaks.
 pub fn look(file: File, limits: &Limits) -> Result<Look, Refusal> {
     let mut archive = Archive::open(file, limits)?;
-    let raw = archive.read(MANIFEST, limits.manifest_bytes)?;
-    let signature = archive.read(SIGNATURE, limits.signature_bytes)?;
-    let further = FurtherSignature::read(&mut archive, limits)?;
-    let manifest = Manifest::parse(&raw)?;
+    let signed = SignedManifest::read(&mut archive, limits)?;
+    let manifest = Manifest::parse(&signed.raw)?;
     check_contents(&mut archive, &manifest, limits)?;
-    Ok(Look { manifest, manifest_sha256: hex(&Sha256::digest(&raw)), raw, signature, further })
+    Ok(Look { manifest, manifest_sha256: hex(&Sha256::digest(&signed.raw)), signed })
+}
+
+/// The manifest with all signatures over it, none of them judged.
+pub struct SignedManifest {
+    pub(super) raw: Vec<u8>,
+    pub(super) signature: Vec<u8>,
+    pub(super) further: Vec<FurtherSignature>,
 }
 
 /// One of `manifest.sigs.json`.
@@ -161,9 +164,23 @@ pub(super) struct FurtherSignature {
     pub signature: String,
 }
 
-impl Look {
+impl SignedManifest {
+    /// Reads no more of the package than these.
+    ///
+    /// # Errors
+    /// An archive that breaks a rule, or whose signatures cannot be read.
+    pub fn of(file: File, limits: &Limits) -> Result<Self, Refusal> {
+        Self::read(&mut Archive::open(file, limits)?, limits)
+    }
+
+    fn read(archive: &mut Archive, limits: &Limits) -> Result<Self, Refusal> {
+        let raw = archive.read(MANIFEST, limits.manifest_bytes)?;
+        let signature = archive.read(SIGNATURE, limits.signature_bytes)?;
+        Ok(Self { raw, signature, further: FurtherSignature::read(archive, limits)? })
+    }
+
     /// Every signature: the id of the key that made it, if it is one of `keys`; else what it claims, if anything.
-    pub fn signatures(&self, keys: &[PublicKey]) -> Vec<Result<String, Option<String>>> {
+    pub fn signers(&self, keys: &[PublicKey]) -> Vec<Result<String, Option<String>>> {
         let first = [(None, self.signature.clone())].into_iter();
         let further = self
             .further

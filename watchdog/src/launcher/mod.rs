@@ -22,8 +22,7 @@ use updater::settle::Damage;
 use updater::{settle, situation};
 
 use crate::backoff::{Backoff, Pause};
-use crate::executable;
-use crate::license;
+use crate::{executable, license, no_root};
 use settling::{Settling, Why};
 use supervisor::{Event, Supervisor};
 use trial::{Trial, Verdict};
@@ -78,9 +77,7 @@ fn only_watchdog(root: &InstallRoot) -> Result<Lock, Failure> {
         LockError::Held(_) => {
             Failure::failed(format!("another watchdog runs on {}; stop it first", root.path().display()))
         }
-        LockError::File(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Failure::configuration(format!("{} is no install root; `watchdog init` makes one", root.path().display()))
-        }
+        LockError::File(error) if error.kind() == std::io::ErrorKind::NotFound => no_root(root),
         LockError::File(error) => error.into(),
     })
 }

@@ -23,8 +23,8 @@ pub fn package(status: &PlantStatus, pending: &PendingUpdate, words: &Words) -> 
             (facts(status, pending, words))
             (notes(&pending.notes, words))
             @match &pending.keys {
-                Some(keys) => (key_changes(keys, words)),
-                None => (changes(pending, words)),
+                Some(keys) => (changes(key_changes(keys, words), words)),
+                None => (changes(file_changes(pending, words), words)),
             }
             (actions(pending, words))
         }
@@ -45,15 +45,10 @@ fn warning(keys: &KeyChanges, words: &Words) -> Markup {
 
 fn key_changes(keys: &KeyChanges, words: &Words) -> Markup {
     html! {
-        section aria-labelledby="changes" {
-            h2 #changes { (words.changes) }
-            div.changes {
-                (paths(words.keys_added, &keys.added, words))
-                (paths(words.keys_kept, &keys.kept, words))
-                (paths(words.keys_removed, &keys.removed, words))
-                p { (fill(words.keys_required, &required(keys, words))) }
-            }
-        }
+        (paths(words.keys_added, &keys.added, words))
+        (paths(words.keys_kept, &keys.kept, words))
+        (paths(words.keys_removed, &keys.removed, words))
+        p { (fill(words.keys_required, &required(keys, words))) }
     }
 }
 
@@ -104,17 +99,21 @@ fn notes(notes: &str, words: &Words) -> Markup {
     }
 }
 
-fn changes(pending: &PendingUpdate, words: &Words) -> Markup {
+fn file_changes(pending: &PendingUpdate, words: &Words) -> Markup {
     let changes = &pending.changes;
+    html! {
+        (paths(words.added, &changes.added, words))
+        (paths(words.changed, &changes.changed, words))
+        (paths(words.removed, &changes.removed, words))
+        (paths(words.migrations, &pending.migrations, words))
+    }
+}
+
+fn changes(changes: Markup, words: &Words) -> Markup {
     html! {
         section aria-labelledby="changes" {
             h2 #changes { (words.changes) }
-            div.changes {
-                (paths(words.added, &changes.added, words))
-                (paths(words.changed, &changes.changed, words))
-                (paths(words.removed, &changes.removed, words))
-                (paths(words.migrations, &pending.migrations, words))
-            }
+            div.changes { (changes) }
         }
     }
 }
