@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use daemon::{Control, Metrics, Readiness};
 use protocol::Timestamp;
-use protocol::control::Exported;
+use protocol::control::{Exported, HqKey};
 
 pub struct Account {
     control: Arc<Control>,
@@ -35,11 +35,14 @@ impl Account {
         *lock(&self.auth).entry(result).or_default() += 1;
     }
 
-    pub fn exported(&self, rows: u64) -> Exported {
-        let rows_total = self.rows.fetch_add(rows, Ordering::Relaxed) + rows;
-        let now = Timestamp::now();
-        *lock(&self.last_success) = Some(now);
-        Exported { last_success: Some(now), rows_total }
+    pub fn exported(&self, rows: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// What the supervisor is told of exports.
+    pub fn told(&self, keys: Vec<HqKey>, last_success: Option<Timestamp>) -> Exported {
+        *lock(&self.last_success) = last_success;
+        Exported { last_success, rows_total: self.rows.load(Ordering::Relaxed), keys }
     }
 
     /// Age of the oldest reading that is accepted and cannot be exported yet, because it waits in the spool.

@@ -72,6 +72,7 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     Health::bind(0).await?.serve(agent.control.clone(), agent.account.clone(), axum::Router::new());
     agent.control.listening(Role::Service, &format!("https://{address}"));
     agent.control.say(&FromChild::Ready { version: daemon::version().to_owned() });
+    agent.tell_exported();
 
     tokio::spawn(agent.certificate.clone().watch());
     tokio::spawn(session::end_idle_sessions(agent.clone()));
@@ -80,6 +81,16 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     tracing::info!("stopped");
     let strange = strange.lock().unwrap_or_else(PoisonError::into_inner).take();
     strange.map_or(Ok(()), Err)
+}
+
+impl Agent {
+    /// Tells the supervisor who has fetched what: for the portal, and for retention.
+    fn tell_exported(&self) {
+        match self.exporter.keys() {
+            Ok((keys, last_success)) => self.control.say(&FromChild::Exported(self.account.told(keys, last_success))),
+            Err(error) => tracing::warn!(%error, "who has fetched what could not be read"),
+        }
+    }
 }
 
 /// Whether exports can be read.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::account::Account;
 use crate::source::Readings;
-use crate::spool::{Spool, SpoolError};
+use crate::spool::Spool;
 use crate::store::Waker;
 
 /// Gathers that come so close together become one batch: one sync of the disk, one transaction.
@@ -56,12 +56,7 @@ fn accept(batch: Vec<Reading>, spool: &Mutex<Spool>, account: &Account) {
     match outcome {
         Ok(()) => account.accepted(batch),
         Err(error) => {
-            let reason = match error {
-                SpoolError::Full { .. } => "spool_full",
-                SpoolError::DiskLow { .. } => "disk_low",
-                SpoolError::File(_) => "disk_error",
-            };
-            account.dropped(reason, batch.len() as u64);
+            account.dropped(error.reason(), batch.len() as u64);
             tracing::error!(%error, readings = batch.len(), "readings could not be accepted");
         }
     }

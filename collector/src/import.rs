@@ -120,7 +120,7 @@ fn store_file(store: &mut dyn Store, path: &Path, checked: &Checked, quiet: bool
     let mut batch = Vec::with_capacity(LINES_AT_ONCE);
     let mut flush = |batch: &mut Vec<Reading>, seen: u64| -> Result<(), Failure> {
         if !batch.is_empty() {
-            store.append(&Batch { writer: &writer, from: position, to: seen, readings: batch })?;
+            store.append(&Batch { writer: &writer, from: position, to: seen, readings: batch, gaps: &[] })?;
             position = seen;
             batch.clear();
             bar.set_position(seen);

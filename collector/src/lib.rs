@@ -10,6 +10,7 @@ mod account;
 mod import;
 mod live;
 mod once;
+mod retention;
 pub mod source;
 pub mod spool;
 mod store;
@@ -24,6 +25,7 @@ use updater::boot_record::{BootRecord, Phase};
 use updater::database::ActiveDatabase;
 
 use account::Account;
+use retention::Retention;
 use spool::Spool;
 
 pub use import::import;
@@ -54,7 +56,11 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     if control.is_on_trial() {
         probe(&database, root).await?;
     }
-    let storer = store::start(root.clone(), database, spool.clone(), account.clone(), control.clone());
+    let retention = settings
+        .retention_days
+        .map(|days| Retention::new(days.get(), settings.low_disk_reserve_bytes, &database.url, root.path()));
+    let retention = retention.transpose()?;
+    let storer = store::start(root.clone(), database, spool.clone(), account.clone(), control.clone(), retention);
     tokio::spawn(follow_phase(control.clone(), storer.waker()));
     let (readings, acceptor) = accept::start(spool.clone(), account.clone(), storer.waker());
     let polling = source::start(&sources, &readings, &account);

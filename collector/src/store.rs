@@ -16,13 +16,16 @@ use updater::database::ActiveDatabase;
 
 use crate::WRITER;
 use crate::account::Account;
-use crate::spool::{Known, Spool};
+use crate::retention::Retention;
+use crate::spool::{Known, Spool, Taken};
 
 /// After an outage, small batches are stored together up to this size.
 const READINGS_AT_ONCE: usize = 10_000;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LOOK_FOR_REQUESTS_EVERY: Duration = Duration::from_secs(1);
+/// So that others who write get their turn.
+const BETWEEN_RETIREMENTS: Duration = Duration::from_millis(50);
 /// At a stop, the store is given so long to take the rest; what it does not take waits in the spool.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
@@ -65,6 +68,7 @@ pub fn start(
     spool: Arc<Mutex<Spool>>,
     account: Arc<Account>,
     control: Arc<Control>,
+    retention: Option<Retention>,
 ) -> Storer {
     let (waker, wakes) = sync_channel(1);
     let stopping = Arc::new(AtomicBool::new(false));
@@ -76,6 +80,7 @@ pub fn start(
         control,
         wakes,
         stopping: stopping.clone(),
+        retention,
         connection: None,
         holding: None,
         finish_by: None,
@@ -91,6 +96,7 @@ struct Work {
     control: Arc<Control>,
     wakes: Receiver<()>,
     stopping: Arc<AtomicBool>,
+    retention: Option<Retention>,
     connection: Option<Connection>,
     /// The attempt at an update for which it keeps away from the store.
     holding: Option<u64>,
@@ -120,18 +126,18 @@ impl Work {
             if !self.control.is_frozen() {
                 self.holds(None);
             }
-            let outcome = self.store_all();
+            let outcome = self.store_all().and_then(|()| self.retire());
             // Said only after the connection is closed: from here on the database may be copied.
             self.holds(self.control.frozen_for().filter(|_| self.connection.is_none()));
             let wait = match &outcome {
                 Err(StoreError::Schema(_)) => {
                     // Of another version: nothing of this one may touch it.
                     self.control.stop();
-                    return outcome.map_err(Failure::from);
+                    return outcome.map(drop).map_err(Failure::from);
                 }
-                Ok(()) => {
+                Ok(more) => {
                     pause = FIRST_PAUSE;
-                    LOOK_FOR_REQUESTS_EVERY
+                    if *more { BETWEEN_RETIREMENTS } else { LOOK_FOR_REQUESTS_EVERY }
                 }
                 Err(error) => {
                     // Whatever failed, the connection's state is unknown: the next one starts by asking.
@@ -184,8 +190,9 @@ impl Work {
             if damaged > 0 {
                 self.account.dropped("spool_damaged", damaged);
             }
-            let Some((position, batch)) = batch else { return Ok(()) };
-            let batch = Batch { writer: WRITER, from: connection.position, to: position, readings: &batch };
+            let Some(Taken { position, readings, gaps }) = batch else { return Ok(()) };
+            let from = connection.position;
+            let batch = Batch { writer: WRITER, from, to: position, readings: &readings, gaps: &gaps };
             if connection.store.append(&batch)? == Appended::AlreadyStored {
                 tracing::info!(position, "a batch was stored already");
             }
@@ -201,6 +208,13 @@ impl Work {
                 return Ok(());
             }
         }
+    }
+
+    /// After all batches, drops some readings that have had their time; says whether there are more.
+    fn retire(&mut self) -> Result<bool, StoreError> {
+        let (Some(connection), Some(retention)) = (&mut self.connection, &mut self.retention) else { return Ok(false) };
+        let exported = self.control.plant_status().and_then(|status| status.exported);
+        retention.work(connection.store.as_mut(), &exported.map(|exported| exported.keys).unwrap_or_default())
     }
 
     /// Compares the database with what the spool knows of it, and begins a new epoch if it is another one, or behind.

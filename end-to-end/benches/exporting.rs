@@ -99,7 +99,7 @@ fn fill(store: &mut dyn Store, readings: usize) {
         });
         let of_batch: Vec<Reading> = of_batch.collect();
         let (from, to) = (batch as u64, batch as u64 + 1);
-        let appended = store.append(&Batch { writer: "import", from, to, readings: &of_batch });
+        let appended = store.append(&Batch { writer: "import", from, to, readings: &of_batch, gaps: &[] });
         appended.unwrap_or_else(|error| panic!("{error}"));
     }
 }

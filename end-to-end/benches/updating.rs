@@ -216,7 +216,7 @@ fn fill(url: &str, file: &Path, bytes: u64) {
     let mut from = 0;
     while fs::metadata(file).map_or(0, |metadata| metadata.len()) < bytes {
         let readings: Vec<Reading> = (from..from + 1000).map(reading).collect();
-        store.append(&Batch { writer: "collector", from, to: from + 1000, readings: &readings }).unwrap();
+        store.append(&Batch { writer: "collector", from, to: from + 1000, readings: &readings, gaps: &[] }).unwrap();
         from += 1000;
     }
 }

@@ -116,7 +116,7 @@ impl Bench {
             text: None,
         };
         let readings: Vec<Reading> = (0..READINGS).map(reading).collect();
-        let batch = Batch { writer: "collector", from: 0, to: 1, readings: &readings };
+        let batch = Batch { writer: "collector", from: 0, to: 1, readings: &readings, gaps: &[] };
         store.append(&batch).unwrap_or_else(|error| panic!("{error}"));
     }
 

@@ -336,4 +336,25 @@ pub struct SourceStatus {
 pub struct Exported {
     pub last_success: Option<Timestamp>,
     pub rows_total: u64,
+    /// Whoever ever asked for an export.
+    #[serde(default)]
+    pub keys: Vec<HqKey>,
+}
+
+/// What one key of HQ has fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HqKey {
+    /// Its id.
+    pub key: String,
+    /// When it last asked for an export.
+    pub asked_at: Timestamp,
+    /// Up to where it has confirmed to have everything.
+    pub acknowledged: Option<Acknowledged>,
+}
+
+/// A place in the order of readings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    pub epoch: String,
+    pub seq: u64,
 }

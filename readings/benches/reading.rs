@@ -94,7 +94,7 @@ fn fill(store: &mut dyn Store, count: u64) {
             text: None,
         };
         let readings: Vec<_> = (from..count.min(from + BATCH)).map(reading).collect();
-        store.append(&Batch { writer: "bench", from, to: from + BATCH, readings: &readings }).unwrap();
+        store.append(&Batch { writer: "bench", from, to: from + BATCH, readings: &readings, gaps: &[] }).unwrap();
     }
 }
 

@@ -41,3 +41,15 @@ CREATE TABLE readings (
     quality smallint    NOT NULL,
     text    text
 );
+
+-- Readings that were made and are not here. Whoever has the order up to at_seq was told; first_seq: they were stored once.
+CREATE TABLE gaps (
+    number     bigint PRIMARY KEY,
+    at_seq     bigint NOT NULL,
+    first_seq  bigint,
+    first_time timestamptz NOT NULL,
+    last_time  timestamptz NOT NULL,
+    readings   bigint NOT NULL,
+    reason     text NOT NULL
+);
+CREATE INDEX gaps_at_seq ON gaps (at_seq);

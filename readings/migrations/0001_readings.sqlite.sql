@@ -41,3 +41,15 @@ CREATE TABLE readings (
     quality INTEGER NOT NULL,
     text    TEXT
 );
+
+-- Readings that were made and are not here. Whoever has the order up to at_seq was told; first_seq: they were stored once.
+CREATE TABLE gaps (
+    number     INTEGER PRIMARY KEY,
+    at_seq     INTEGER NOT NULL,
+    first_seq  INTEGER,
+    first_time INTEGER NOT NULL,
+    last_time  INTEGER NOT NULL,
+    readings   INTEGER NOT NULL,
+    reason     TEXT NOT NULL
+);
+CREATE INDEX gaps_at_seq ON gaps (at_seq);

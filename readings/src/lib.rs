@@ -14,6 +14,7 @@ mod postgres_copy;
 mod postgres_store;
 mod postgres_url;
 mod reading;
+mod retention;
 mod sqlite_store;
 mod store;
 mod tags;
@@ -27,6 +28,7 @@ pub use migrations::Schema;
 #[doc(hidden)]
 pub use postgres_copy::fuzz_answer;
 pub use reading::{Quality, Reading};
+pub use retention::{Retirement, condense};
 pub use store::{Appended, Batch, EpochStart, Head, Row, Span, Store};
 
 /// Opens the database that a `DATABASE_URL` names and lays its schema if it has none.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use postgres::{Client, GenericClient, Transaction};
 use protocol::Timestamp;
+use protocol::export::Gap;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::StoreError;
@@ -13,6 +14,7 @@ use crate::migrations::{self, Applied, Schema};
 use crate::postgres_copy::{CopyConnection, copy_frames};
 use crate::postgres_url;
 use crate::reading::{Quality, Reading};
+use crate::retention::{self, Retirement};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
 use crate::tags::{Tag, Tags};
 
@@ -174,7 +176,55 @@ fn append_in(transaction: &mut Transaction<'_>, ids: &Ids, batch: &Batch<'_>) ->
         copy.write_all(&frames)?;
         copy.finish()?;
     }
+    for gap in batch.gaps {
+        insert_gap(transaction, last_seq, None, gap)?;
+    }
     Ok(Appended::Stored { last_seq: unsigned(last_seq) })
+}
+
+fn insert_gap(
+    transaction: &mut Transaction<'_>,
+    at_seq: i64,
+    first_seq: Option<i64>,
+    gap: &Gap,
+) -> Result<(), postgres::Error> {
+    transaction.execute(
+        "INSERT INTO gaps (number, at_seq, first_seq, first_time, last_time, readings, reason)
+         SELECT coalesce(max(number), 0) + 1, $1, $2, $3::text::timestamptz, $4::text::timestamptz, $5, $6 FROM gaps",
+        &[&at_seq, &first_seq, &gap.from.with_micros(), &gap.to.with_micros(), &signed(gap.readings), &gap.reason],
+    )?;
+    Ok(())
+}
+
+/// Microseconds since 1970 in a column.
+fn time(row: &postgres::Row, column: usize) -> Timestamp {
+    Timestamp::from_micros(row.get(column)).unwrap_or(Timestamp::EPOCH)
+}
+
+/// The last place of the batches to drop in one go, if any may be.
+fn retired_through(transaction: &mut Transaction<'_>, retirement: &Retirement) -> Result<Option<i64>, StoreError> {
+    let (before, latest) = (retirement.before.with_micros(), retirement.latest().with_micros());
+    let young: Option<i64> = transaction
+        .query_opt(
+            &format!(
+                "SELECT first_seq FROM batches WHERE last_time BETWEEN '{before}' AND '{latest}'
+                 ORDER BY last_seq LIMIT 1"
+            ),
+            &[],
+        )?
+        .map(|row| row.get(0));
+    let query = format!(
+        "SELECT last_seq FROM batches WHERE last_seq <= $1 AND last_seq < $2 AND last_time < '{before}'
+         ORDER BY last_seq DESC LIMIT 1"
+    );
+    let end = transaction.query_opt(&query, &[&signed(retirement.through_seq), &young.unwrap_or(i64::MAX)])?;
+    let Some(end) = end.map(|row| row.get::<_, i64>(0)) else { return Ok(None) };
+    let through = transaction.query_one(
+        "SELECT max(last_seq) FROM batches
+         WHERE last_seq <= $1 AND first_seq < $2 + (SELECT min(seq) FROM readings)",
+        &[&end, &signed(retention::AT_ONCE)],
+    )?;
+    Ok(through.get(0))
 }
 
 impl Store for PostgresStore {
@@ -296,5 +346,52 @@ impl Store for PostgresStore {
             not_before: row.get::<_, bool>(2).then_some(time),
         });
         Ok(Span::joined(spans.collect()))
+    }
+
+    fn retire(&mut self, retirement: &Retirement) -> Result<u64, StoreError> {
+        let mut transaction = self.client.transaction()?;
+        let Some(through) = retired_through(&mut transaction, retirement)? else { return Ok(0) };
+        let batches = transaction.query_one(
+            "WITH dropped AS (DELETE FROM batches WHERE last_seq <= $1 RETURNING first_seq, first_time, last_time)
+             SELECT min(first_seq), (extract(epoch FROM min(first_time)) * 1000000)::bigint,
+                 (extract(epoch FROM max(last_time)) * 1000000)::bigint FROM dropped",
+            &[&through],
+        )?;
+        let (first_seq, from, to): (i64, _, _) = (batches.get(0), time(&batches, 1), time(&batches, 2));
+        let readings = transaction.execute("DELETE FROM readings WHERE seq <= $1", &[&through])?;
+        // One gap for as long as it goes on for the same reason.
+        let grown = transaction.execute(
+            "UPDATE gaps SET at_seq = $1, first_time = least(first_time, $3::text::timestamptz),
+                 last_time = greatest(last_time, $4::text::timestamptz), readings = readings + $5
+             WHERE first_seq IS NOT NULL AND at_seq = $2::bigint - 1 AND reason = $6",
+            &[&through, &first_seq, &from.with_micros(), &to.with_micros(), &signed(readings), &retirement.reason],
+        )?;
+        if grown == 0 {
+            let reason = retirement.reason.to_owned();
+            insert_gap(&mut transaction, through, Some(first_seq), &Gap { from, to, readings, reason })?;
+        }
+        transaction.commit()?;
+        Ok(readings)
+    }
+
+    /// The server's own vacuum makes the room free for new readings.
+    fn give_back(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    fn gaps(&mut self, behind_seq: u64, through_seq: u64) -> Result<Vec<Gap>, StoreError> {
+        let rows = self.client.query(
+            "SELECT at_seq, first_seq, (extract(epoch FROM first_time) * 1000000)::bigint,
+                 (extract(epoch FROM last_time) * 1000000)::bigint, readings, reason FROM gaps
+             WHERE at_seq > $1 AND coalesce(first_seq, at_seq) <= $2 ORDER BY number",
+            &[&signed(behind_seq), &signed(through_seq)],
+        )?;
+        let gaps = rows.iter().map(|row| {
+            let (from, to, readings, reason) = (time(row, 2), time(row, 3), unsigned(row.get(4)), row.get(5));
+            let first_seq = row.get::<_, Option<i64>>(1).map(unsigned);
+            let gap = Gap { from, to, readings, reason };
+            retention::Row { at_seq: unsigned(row.get(0)), first_seq, gap }.behind(behind_seq)
+        });
+        Ok(gaps.collect())
     }
 }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::Timestamp;
+use protocol::export::Gap;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use crate::error::StoreError;
 use crate::migrations::{self, Applied, Schema};
 use crate::reading::{Quality, Reading};
+use crate::retention::{self, Retirement};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
 use crate::tags::{Tag, Tags};
 
@@ -22,6 +24,9 @@ const BUSY: Duration = Duration::from_secs(10);
 const READ: &str = "SELECT seq, time, tag, value, quality, text FROM readings WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq";
 const READ_SINCE: &str = "SELECT seq, time, tag, value, quality, text FROM readings
                           WHERE seq BETWEEN ?1 AND ?2 AND time >= ?3 ORDER BY seq";
+
+/// Pages at a time: other writers wait for it.
+const GIVE_BACK: &str = "PRAGMA incremental_vacuum(2000)";
 
 /// Ids of tags, by name and unit.
 type Ids = HashMap<(Arc<str>, Option<Arc<str>>), i64>;
@@ -45,6 +50,8 @@ impl SqliteStore {
         };
         let mut connection = Connection::open(path).map_err(named)?;
         connection.busy_timeout(BUSY).map_err(named)?;
+        // Of a new file, before anything is in it: so that room can be given back ([`Store::give_back`]).
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(named)?;
         switch_to_wal(&connection).map_err(named)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(named)?;
         lay_schema(&mut connection, schema).map_err(|error| match error {
@@ -180,7 +187,48 @@ fn append_in(transaction: &Transaction<'_>, ids: &Ids, batch: &Batch<'_>) -> Res
         let tag = ids[&(reading.tag.clone(), reading.unit.clone())];
         insert.execute(params![seq, reading.time.as_micros(), tag, reading.value, reading.quality.0, reading.text])?;
     }
+    for gap in batch.gaps {
+        insert_gap(transaction, last_seq, None, gap)?;
+    }
     Ok(Appended::Stored { last_seq: unsigned(last_seq) })
+}
+
+fn insert_gap(
+    transaction: &Transaction<'_>,
+    at_seq: i64,
+    first_seq: Option<i64>,
+    gap: &Gap,
+) -> Result<(), rusqlite::Error> {
+    transaction.execute(
+        "INSERT INTO gaps (at_seq, first_seq, first_time, last_time, readings, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![at_seq, first_seq, gap.from.as_micros(), gap.to.as_micros(), signed(gap.readings), gap.reason],
+    )?;
+    Ok(())
+}
+
+/// The last place of the batches to drop in one go, if any may be.
+fn retired_through(transaction: &Transaction<'_>, retirement: &Retirement) -> Result<Option<i64>, rusqlite::Error> {
+    let (before, latest) = (retirement.before.as_micros(), retirement.latest().as_micros());
+    // `+`: in the order of `last_seq`, where the first one found is the answer, and not by the index on the time.
+    let young: Option<i64> = transaction
+        .query_row(
+            "SELECT first_seq FROM batches WHERE +last_time BETWEEN ?1 AND ?2 ORDER BY last_seq LIMIT 1",
+            [before, latest],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let end: Option<i64> = transaction.query_row(
+        "SELECT max(last_seq) FROM batches WHERE last_seq <= ?1 AND last_seq < ?2 AND +last_time < ?3",
+        params![signed(retirement.through_seq), young.unwrap_or(i64::MAX), before],
+        |row| row.get(0),
+    )?;
+    let Some(end) = end else { return Ok(None) };
+    transaction.query_row(
+        "SELECT max(last_seq) FROM (SELECT last_seq FROM batches
+             WHERE last_seq <= ?1 AND first_seq < ?2 + (SELECT min(seq) FROM readings) ORDER BY last_seq)",
+        [end, signed(retention::AT_ONCE)],
+        |row| row.get(0),
+    )
 }
 
 impl Store for SqliteStore {
@@ -306,5 +354,65 @@ impl Store for SqliteStore {
             })
         })?;
         Ok(Span::joined(spans.collect::<Result<_, _>>()?))
+    }
+
+    fn retire(&mut self, retirement: &Retirement) -> Result<u64, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let Some(through) = retired_through(&transaction, retirement)? else { return Ok(0) };
+        let (first_seq, from, to): (i64, i64, i64) = transaction.query_row(
+            "SELECT min(first_seq), min(first_time), max(last_time) FROM batches WHERE last_seq <= ?1",
+            [through],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )?;
+        let readings = transaction.execute("DELETE FROM readings WHERE seq <= ?1", [through])? as i64;
+        transaction.execute("DELETE FROM batches WHERE last_seq <= ?1", [through])?;
+        // One gap for as long as it goes on for the same reason.
+        let grown = transaction.execute(
+            "UPDATE gaps SET at_seq = ?1, first_time = min(first_time, ?3), last_time = max(last_time, ?4),
+                 readings = readings + ?5
+             WHERE first_seq IS NOT NULL AND at_seq = ?2 - 1 AND reason = ?6",
+            params![through, first_seq, from, to, readings, retirement.reason],
+        )?;
+        if grown == 0 {
+            let time = |micros| Timestamp::from_micros(micros).unwrap_or(Timestamp::EPOCH);
+            let (from, to, reason) = (time(from), time(to), retirement.reason.to_owned());
+            let gap = Gap { from, to, readings: unsigned(readings), reason };
+            insert_gap(&transaction, through, Some(first_seq), &gap)?;
+        }
+        transaction.commit()?;
+        Ok(unsigned(readings))
+    }
+
+    fn give_back(&mut self) -> Result<bool, StoreError> {
+        let mut vacuum = self.connection.prepare_cached(GIVE_BACK)?;
+        let mut steps = vacuum.query([])?;
+        while steps.next()?.is_some() {}
+        drop(steps);
+        drop(vacuum);
+        let free: i64 = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+        if free == 0 {
+            // The file becomes shorter when the log's content goes into it; who reads just now keeps it from that.
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        }
+        Ok(free > 0)
+    }
+
+    fn gaps(&mut self, behind_seq: u64, through_seq: u64) -> Result<Vec<Gap>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT at_seq, first_seq, first_time, last_time, readings, reason FROM gaps
+             WHERE at_seq > ?1 AND coalesce(first_seq, at_seq) <= ?2 ORDER BY number",
+        )?;
+        let time = |micros| Timestamp::from_micros(micros).unwrap_or(Timestamp::EPOCH);
+        let rows = statement.query_map([signed(behind_seq), signed(through_seq)], |row| {
+            let gap = Gap {
+                from: time(row.get(2)?),
+                to: time(row.get(3)?),
+                readings: unsigned(row.get(4)?),
+                reason: row.get(5)?,
+            };
+            let first_seq = row.get::<_, Option<i64>>(1)?.map(unsigned);
+            Ok(retention::Row { at_seq: unsigned(row.get(0)?), first_seq, gap }.behind(behind_seq))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 }

@@ -1,8 +1,9 @@
 use protocol::Timestamp;
-use protocol::export::EpochRange;
+use protocol::export::{EpochRange, Gap};
 
 use crate::error::StoreError;
 use crate::reading::{Quality, Reading};
+use crate::retention::Retirement;
 
 /// One connection to a readings database.
 ///
@@ -35,6 +36,17 @@ pub trait Store: Send {
 
     /// The parts of the order up to `through_seq` in which readings of `time` or later lie.
     fn spans_since(&mut self, time: Timestamp, through_seq: u64) -> Result<Vec<Span>, StoreError>;
+
+    /// Drops some of the oldest batches, whole ones, and records the gap, in one transaction; returns how many readings went.
+    /// With 0 there is nothing more to drop.
+    fn retire(&mut self, retirement: &Retirement) -> Result<u64, StoreError>;
+
+    /// Gives room that dropped readings took back to the disk, as far as this kind of database does; returns whether there
+    /// is more.
+    fn give_back(&mut self) -> Result<bool, StoreError>;
+
+    /// The gaps that somebody has not heard of who has everything up to `behind_seq`, up to `through_seq`.
+    fn gaps(&mut self, behind_seq: u64, through_seq: u64) -> Result<Vec<Gap>, StoreError>;
 }
 
 /// Readings that are stored in one transaction.
@@ -46,6 +58,8 @@ pub struct Batch<'a> {
     pub from: u64,
     pub to: u64,
     pub readings: &'a [Reading],
+    /// Readings that could not be accepted before these.
+    pub gaps: &'a [Gap],
 }
 
 impl Batch<'_> {
@@ -203,7 +217,7 @@ pub(crate) mod probe {
     }
 
     pub fn batch(readings: &[Reading]) -> Batch<'_> {
-        Batch { writer: NAME, from: 0, to: 1, readings }
+        Batch { writer: NAME, from: 0, to: 1, readings, gaps: &[] }
     }
 
     pub fn check(is_there: bool) -> Result<(), StoreError> {

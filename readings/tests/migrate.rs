@@ -40,7 +40,7 @@ fn fill(url: &str, root: &Path, schema: Option<&str>, count: u64) {
         text: None,
     };
     let readings = vec![reading; usize::try_from(count).unwrap()];
-    store.append(&Batch { writer: "collector", from, to: from + 1, readings: &readings }).unwrap();
+    store.append(&Batch { writer: "collector", from, to: from + 1, readings: &readings, gaps: &[] }).unwrap();
 }
 
 fn last_seq(url: &str, root: &Path, schema: Option<&str>) -> u64 {

@@ -7,7 +7,8 @@ use std::sync::{Arc, LazyLock};
 
 use private_postgres::{Options, PrivatePostgres};
 use protocol::Timestamp;
-use readings::{Appended, Batch, Quality, Reading, Span, Store, StoreError};
+use protocol::export::Gap;
+use readings::{Appended, Batch, Quality, Reading, Retirement, Span, Store, StoreError};
 
 static SERVER: LazyLock<PrivatePostgres> =
     LazyLock::new(|| PrivatePostgres::start(&Options::default()).unwrap_or_else(|error| panic!("{error}")));
@@ -48,6 +49,9 @@ on_both! {
     a_reading_that_arrives_late_is_found_by_its_time
     a_new_epoch_begins_once_and_moves_the_position
     an_edited_migration_is_refused
+    old_batches_go_from_the_old_end_and_whoever_lacks_them_is_told
+    a_batch_of_a_wrong_clock_neither_goes_early_nor_holds_the_others_back
+    what_could_not_be_accepted_is_told_with_the_batch_that_came_next
 }
 
 fn at(second: i64) -> Timestamp {
@@ -66,7 +70,7 @@ fn reading(tag: &str, second: i64, value: f64) -> Reading {
 }
 
 fn append(store: &mut dyn Store, writer: &str, from: u64, readings: &[Reading]) -> Result<Appended, StoreError> {
-    store.append(&Batch { writer, from, to: from + 1, readings })
+    store.append(&Batch { writer, from, to: from + 1, readings, gaps: &[] })
 }
 
 fn all(store: &mut dyn Store) -> Vec<(u64, Reading)> {
@@ -277,4 +281,68 @@ fn a_wrong_url_says_what_is_wrong_and_never_the_password() {
         let text = error.to_string();
         assert!(found == kind && text.contains(word) && !text.contains("secret"), "{url}: {found}: {text}");
     }
+}
+
+const DAY: i64 = 24 * 60 * 60;
+
+/// Everything older than ten days goes, up to `through_seq`; today is day 100.
+fn retire(store: &mut dyn Store, through_seq: u64, reason: &'static str) -> u64 {
+    let retirement = Retirement { through_seq, before: at(90 * DAY), now: at(100 * DAY), reason };
+    std::iter::repeat_with(|| store.retire(&retirement).unwrap()).take_while(|dropped| *dropped > 0).sum()
+}
+
+/// Four readings on each of these days, a batch a day.
+fn append_days(store: &mut dyn Store, days: impl Iterator<Item = i64>) {
+    for (position, day) in (store.position("c").unwrap()..).zip(days) {
+        let readings: Vec<Reading> = (0..4).map(|hour| reading("a", day * DAY + hour * 3600, 1.0)).collect();
+        append(store, "c", position, &readings).unwrap();
+    }
+}
+
+fn gap(from: i64, to: i64, readings: u64, reason: &str) -> Gap {
+    Gap { from: at(from), to: at(to), readings, reason: reason.to_owned() }
+}
+
+fn old_batches_go_from_the_old_end_and_whoever_lacks_them_is_told(database: &Database) {
+    let mut store = database.open();
+    append_days(store.as_mut(), 70..100);
+    let before = all(store.as_mut());
+    assert_eq!(retire(store.as_mut(), 42, "retention"), 40, "whole batches only");
+    assert_eq!(store.gaps(0, 120).unwrap(), [gap(70 * DAY, 79 * DAY + 3 * 3600, 40, "retention")]);
+    assert_eq!(retire(store.as_mut(), u64::MAX, "retention"), 40, "what is younger than ten days stays");
+    assert_eq!(all(store.as_mut()), before[80..]);
+    assert_eq!(store.head().unwrap().first_seq, 81);
+    // One gap, as long as it goes on; of it each hears as much as it lacks.
+    let told = |store: &mut dyn Store, behind| store.gaps(behind, 120).unwrap();
+    assert_eq!(told(store.as_mut(), 0), [gap(70 * DAY, 89 * DAY + 3 * 3600, 80, "retention")]);
+    assert_eq!(told(store.as_mut(), 79)[0].readings, 1);
+    assert_eq!(told(store.as_mut(), 80), []);
+    assert_eq!(retire(store.as_mut(), u64::MAX, "disk_low"), 0);
+    while store.give_back().unwrap() {}
+    append_days(store.as_mut(), 100..102);
+    assert_eq!(store.head().unwrap().last_seq, 128);
+}
+
+fn a_batch_of_a_wrong_clock_neither_goes_early_nor_holds_the_others_back(database: &Database) {
+    let mut store = database.open();
+    // A year ahead for a while, then right again, then in 1970.
+    append_days(store.as_mut(), (70..75).chain(440..445).chain(80..95).chain([-20_000]).chain(95..100));
+    assert_eq!(retire(store.as_mut(), u64::MAX, "retention"), 20 * 4, "up to day 89, those from ahead with them");
+    let kept = all(store.as_mut());
+    assert_eq!((kept.len(), kept[0].1.time), (11 * 4, at(90 * DAY)));
+    let head = store.head().unwrap();
+    assert_eq!(store.count(Span::all(head.first_seq, head.last_seq)).unwrap(), 44, "no hole");
+}
+
+fn what_could_not_be_accepted_is_told_with_the_batch_that_came_next(database: &Database) {
+    let mut store = database.open();
+    append(store.as_mut(), "c", 0, &[reading("a", 0, 1.0)]).unwrap();
+    let lost = [gap(1, 5, 70, "spool_full"), gap(6, 7, 3, "disk_low")];
+    let batch = Batch { writer: "c", from: 1, to: 2, readings: &[reading("a", 8, 2.0)], gaps: &lost };
+    for _ in 0..2 {
+        store.append(&batch).unwrap();
+        assert_eq!(store.gaps(1, 2).unwrap(), lost, "once, however often it is tried");
+    }
+    assert_eq!(store.gaps(0, 1).unwrap(), [], "not before that batch is told");
+    assert_eq!(store.gaps(2, 9).unwrap(), [], "nor after");
 }

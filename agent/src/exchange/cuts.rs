@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use protocol::control::{Acknowledged, HqKey};
 use protocol::{Failure, Timestamp};
 use readings::{EpochStart, Head};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
@@ -28,6 +29,11 @@ const SCHEMA: &str = "
         key        TEXT PRIMARY KEY,
         period_end INTEGER NOT NULL,
         at         INTEGER NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS keys (
+        key      TEXT PRIMARY KEY,
+        asked_at INTEGER NOT NULL,
+        whole_at INTEGER -- when an export last went out whole
     );
     -- Every epoch ever seen in the database, and which one it followed.
     CREATE TABLE IF NOT EXISTS epochs (
@@ -69,7 +75,7 @@ impl Cuts {
         let transaction = self.0.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let newest: Option<i64> = transaction.query_row("SELECT max(period_end) FROM cuts", [], |row| row.get(0))?;
         let micros = Timestamp::now().as_micros().max(newest.map_or(i64::MIN, |newest| newest + 1));
-        let period_end = Timestamp::from_micros(micros).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, micros))?;
+        let period_end = time(micros)?;
         transaction.execute("INSERT INTO cuts VALUES (?1, ?2, ?3)", params![micros, epoch, signed(seq)])?;
         transaction.commit()?;
         Ok(Cut { period_end, epoch: epoch.to_owned(), seq })
@@ -111,6 +117,39 @@ impl Cuts {
         self.one(query, params![key])
     }
 
+    /// `key` asks for an export.
+    pub fn asked(&self, key: &str) -> rusqlite::Result<()> {
+        self.0.execute(
+            "INSERT INTO keys (key, asked_at) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET asked_at = excluded.asked_at",
+            params![key, Timestamp::now().as_micros()],
+        )?;
+        Ok(())
+    }
+
+    /// An export to `key` has gone out whole.
+    pub fn went_out(&self, key: &str) -> rusqlite::Result<()> {
+        self.0.execute("UPDATE keys SET whole_at = ?2 WHERE key = ?1", params![key, Timestamp::now().as_micros()])?;
+        Ok(())
+    }
+
+    /// Every key that ever asked, and when an export last went out whole to any.
+    pub fn keys(&self) -> rusqlite::Result<(Vec<HqKey>, Option<Timestamp>)> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT key, asked_at, cuts.epoch, cuts.seq FROM keys LEFT JOIN acknowledgements USING (key)
+                 LEFT JOIN cuts USING (period_end) ORDER BY key",
+        )?;
+        let keys = statement.query_map([], |row| {
+            let place: (Option<String>, Option<i64>) = (row.get(2)?, row.get(3)?);
+            Ok(HqKey {
+                key: row.get(0)?,
+                asked_at: time(row.get(1)?)?,
+                acknowledged: place.0.zip(place.1).map(|(epoch, seq)| Acknowledged { epoch, seq: unsigned(seq) }),
+            })
+        })?;
+        let whole: Option<i64> = self.0.query_row("SELECT max(whole_at) FROM keys", [], |row| row.get(0))?;
+        Ok((keys.collect::<Result<_, _>>()?, whole.map(time).transpose()?))
+    }
+
     /// Remembers the epochs of a database, so that a place in one that a restored database has lost can still be found.
     pub fn learn(&self, head: &Head) -> rusqlite::Result<()> {
         let mut parent: Option<&EpochStart> = None;
@@ -136,9 +175,12 @@ impl Cuts {
 }
 
 fn cut(row: &Row<'_>) -> rusqlite::Result<Cut> {
-    let micros = row.get(0)?;
-    let period_end = Timestamp::from_micros(micros).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, micros))?;
+    let period_end = time(row.get(0)?)?;
     Ok(Cut { period_end, epoch: row.get(1)?, seq: unsigned(row.get(2)?) })
+}
+
+fn time(micros: i64) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_micros(micros).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, micros))
 }
 
 fn signed(number: u64) -> i64 {

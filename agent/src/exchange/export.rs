@@ -10,8 +10,9 @@ use config::InstallRoot;
 use daemon::Control;
 use durable::Access;
 use protocol::Timestamp;
-use protocol::export::{self, EpochRange};
-use readings::{Cursor, Span, Store, StoreError};
+use protocol::control::HqKey;
+use protocol::export::{self, EpochRange, Gap};
+use readings::{Cursor, Span, Store, StoreError, condense};
 use tokio::sync::Semaphore;
 use updater::database::ActiveDatabase;
 
@@ -25,6 +26,8 @@ use crate::session::Session;
 
 /// Exports at once; more are asked to come back.
 const MOST_AT_ONCE: usize = 16;
+/// In a header; more are told as one for each reason.
+const MOST_GAPS: usize = 24;
 
 pub struct Exporter {
     database: ActiveDatabase,
@@ -49,6 +52,7 @@ struct Prepared {
     spans: Vec<Span>,
     count: u64,
     epochs: Vec<EpochRange>,
+    gaps: Vec<Gap>,
     exact: bool,
     cut: Cut,
 }
@@ -93,6 +97,7 @@ impl Exporter {
                 return Err(Unprepared::RolledBack);
             }
         };
+        cuts.asked(key)?;
         if let Some(cut) = &place.acknowledges {
             cuts.acknowledge(key, cut)?;
             self.show_last_sync(cut.period_end);
@@ -128,7 +133,8 @@ impl Exporter {
             (Some(first), Some(last)) => head.epoch_ranges(first, last),
             _ => Vec::new(),
         };
-        Ok(Prepared { store, spans, count, epochs, exact: place.exact, cut })
+        let gaps = condense(store.gaps(place.seq, last_seq)?, MOST_GAPS);
+        Ok(Prepared { store, spans, count, epochs, gaps, exact: place.exact, cut })
     }
 
     /// The farthest place that may be told: the head, or, while an update is on trial, what was told last.
@@ -154,6 +160,16 @@ impl Exporter {
         if let Err(error) = std::fs::write(self.root.last_sync(), line) {
             tracing::warn!(%error, "the time of the last export could not be shown");
         }
+    }
+
+    /// Who has fetched what, and when an export last went out whole.
+    pub fn keys(&self) -> rusqlite::Result<(Vec<HqKey>, Option<Timestamp>)> {
+        self.cuts().keys()
+    }
+
+    /// An export to `key` has gone out whole.
+    pub fn went_out(&self, key: &str) -> rusqlite::Result<()> {
+        self.cuts().went_out(key)
     }
 
     fn cuts(&self) -> MutexGuard<'_, Cuts> {
@@ -191,8 +207,11 @@ pub async fn export(
         }
     };
     agent.account.store_error(None);
-    let Prepared { store, spans, count, epochs, exact, cut } = prepared;
-    tracing::info!(key = %session.key_id, readings = count, exact, cut = %cut.period_end.with_micros(), "export");
+    let Prepared { store, spans, count, epochs, gaps, exact, cut } = prepared;
+    agent.tell_exported();
+    let lost: u64 = gaps.iter().map(|gap| gap.readings).sum();
+    let end = cut.period_end.with_micros();
+    tracing::info!(key = %session.key_id, readings = count, exact, lost, cut = %end, "export");
     session.note(|record| record.cut = Some(cut.period_end));
     let next = Cursor { epoch: cut.epoch, seq: cut.seq, cut: Some(cut.period_end) };
     let headers = [
@@ -209,6 +228,13 @@ pub async fn export(
     for (name, value) in headers {
         let value = HeaderValue::from_str(&value).expect("numbers, times and hexadecimal digits");
         response.headers_mut().insert(name, value);
+    }
+    if !gaps.is_empty() {
+        let gaps = serde_json::to_string(&gaps).expect("plain values serialise");
+        match HeaderValue::from_str(&gaps) {
+            Ok(gaps) => drop(response.headers_mut().insert(HeaderName::from_static(export::GAP), gaps)),
+            Err(error) => tracing::error!(%error, gaps, "the gaps cannot be told; who has edited the table?"),
+        }
     }
     response
 }

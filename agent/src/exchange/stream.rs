@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use protocol::control::FromChild;
 use protocol::export::{EpochRange, write_member};
 use readings::{Cursor, Span, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -52,7 +51,13 @@ pub fn start(source: Source, watch: Watch) -> impl Stream<Item = io::Result<Byte
             Err(Broken::Miscounted { sent }) => format!("broken off: {sent} readings instead of {count}"),
         };
         match &outcome {
-            Ok(()) => watch.agent.control.say(&FromChild::Exported(watch.agent.account.exported(count))),
+            Ok(()) => {
+                watch.agent.account.exported(count);
+                if let Err(error) = watch.agent.exporter.went_out(&watch.session.key_id) {
+                    tracing::warn!(%error, "that an export went out whole could not be noted");
+                }
+                watch.agent.tell_exported();
+            }
             Err(_) => tracing::warn!(outcome = %ended, "an export did not end well"),
         }
         if matches!(outcome, Err(Broken::Store(_) | Broken::Miscounted { .. })) {

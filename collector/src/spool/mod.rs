@@ -10,16 +10,18 @@ mod segment;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use protocol::export::Gap;
 use protocol::{Failure, Timestamp};
-use readings::Reading;
+use readings::{Reading, condense};
 
 pub use record::Known;
 use segment::{Entry, Segment};
 
 /// A new segment begins behind so many bytes. Room is given back by whole segments.
 const SEGMENT_BYTES: u64 = 16 << 20;
+const NOTE_LOST_EVERY: Duration = Duration::from_secs(5);
 
 pub struct Spool {
     folder: PathBuf,
@@ -31,7 +33,20 @@ pub struct Spool {
     last_position: u64,
     known: Option<Known>,
     damaged: u64,
+    /// Readings that were not accepted, and of which no record tells yet, by reason.
+    lost: Vec<Gap>,
+    lost_noted: Option<Instant>,
     rate: Rate,
+}
+
+/// Batches out of the spool, joined.
+#[derive(Debug, Default, PartialEq)]
+pub struct Taken {
+    /// Of the last one.
+    pub position: u64,
+    pub readings: Vec<Reading>,
+    /// Readings that were not accepted before the last of these, one for each reason.
+    pub gaps: Vec<Gap>,
 }
 
 /// Why readings were not accepted.
@@ -52,6 +67,17 @@ pub struct Stock {
     pub oldest_time: Option<Timestamp>,
     /// `None` while nothing comes in.
     pub seconds_left: Option<f64>,
+}
+
+impl SpoolError {
+    /// A stable word, for metrics and gaps.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "spool_full",
+            Self::DiskLow { .. } => "disk_low",
+            Self::File(_) => "disk_error",
+        }
+    }
 }
 
 impl Spool {
@@ -90,15 +116,25 @@ impl Spool {
             last_position,
             known,
             damaged,
+            lost: Vec::new(),
+            lost_noted: None,
             rate: Rate::default(),
         })
     }
 
-    /// Makes a batch durable.
+    /// Makes a batch durable, or the account of what was lost with it.
     ///
     /// # Errors
     /// [`SpoolError`]; then nothing of the batch was accepted.
     pub fn append(&mut self, readings: &[Reading]) -> Result<(), SpoolError> {
+        let outcome = self.try_append(readings);
+        if let Err(error) = &outcome {
+            self.lose(error.reason(), readings);
+        }
+        outcome
+    }
+
+    fn try_append(&mut self, readings: &[Reading]) -> Result<(), SpoolError> {
         let bytes = self.bytes();
         if bytes >= self.max_bytes {
             return Err(SpoolError::Full { bytes, max: self.max_bytes });
@@ -112,12 +148,27 @@ impl Spool {
         Ok(())
     }
 
-    /// Notes durably what is known of the database, without readings.
+    /// Notes durably what is known of the database and what was lost, without readings.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn note(&mut self) -> io::Result<()> {
-        if self.known.is_some() { self.write(&[]).map(|_| ()) } else { Ok(()) }
+        if self.known.is_some() || !self.lost.is_empty() { self.write(&[]).map(|_| ()) } else { Ok(()) }
+    }
+
+    /// An account of these goes the way of readings. It is small, and written where the spool is full, too: from the disk's
+    /// reserve. Not for each batch, so a kill forgets some seconds of it.
+    fn lose(&mut self, reason: &str, readings: &[Reading]) {
+        let times = || readings.iter().map(|reading| reading.time);
+        let Some((from, to)) = times().min().zip(times().max()) else { return };
+        let gap = Gap { from, to, readings: readings.len() as u64, reason: reason.to_owned() };
+        let before = std::mem::take(&mut self.lost);
+        self.lost = condense(before.into_iter().chain([gap]).collect(), 0);
+        if self.lost_noted.is_none_or(|noted| noted.elapsed() >= NOTE_LOST_EVERY)
+            && let Err(error) = self.note()
+        {
+            tracing::warn!(%error, "what was lost cannot be noted yet");
+        }
     }
 
     fn write(&mut self, readings: &[Reading]) -> io::Result<u64> {
@@ -127,9 +178,13 @@ impl Spool {
             self.open = true;
         }
         let segment = self.segments.back_mut().expect("pushed above if there was none");
-        match segment.append(position, self.known.as_ref(), readings) {
+        match segment.append(position, self.known.as_ref(), &self.lost, readings) {
             Ok(written) => {
                 self.last_position = position;
+                if !self.lost.is_empty() {
+                    self.lost.clear();
+                    self.lost_noted = Some(Instant::now());
+                }
                 self.drop_stored();
                 Ok(written)
             }
@@ -148,28 +203,37 @@ impl Spool {
         }
     }
 
-    /// Batches behind `position`, joined up to about `at_most` readings, and the position of the last of them.
+    /// Batches behind `position`, joined up to about `at_most` readings. Gaps wait for readings: they are told with the place
+    /// of a reading that nobody has been told of yet.
     ///
     /// # Errors
-    /// Those of the disk, or a record that is no longer what was written.
-    pub fn read_after(&mut self, position: u64, at_most: usize) -> io::Result<Option<(u64, Vec<Reading>)>> {
-        let mut readings = Vec::new();
+    /// Those of the disk.
+    pub fn read_after(&mut self, position: u64, at_most: usize) -> io::Result<Option<Taken>> {
+        let (mut readings, mut gaps) = (Vec::new(), Vec::new());
         let (mut last, mut damaged) = (None, 0);
         for (segment, entry) in self.entries_after(position) {
-            if last.is_some() && readings.len() + entry.readings > at_most {
+            if !readings.is_empty() && readings.len() + entry.readings > at_most {
                 break;
+            }
+            gaps.extend(entry.gaps.iter().cloned());
+            last = Some(entry.position);
+            if entry.readings == 0 {
+                continue;
             }
             match segment.read_entry(entry, &mut readings) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tracing::error!(%error, readings = entry.readings, "a spool record was damaged on disk and is left out");
                     damaged += entry.readings as u64;
+                    let time = entry.oldest_time.unwrap_or(Timestamp::EPOCH);
+                    let reason = "spool_damaged".to_owned();
+                    gaps.push(Gap { from: time, to: time, readings: entry.readings as u64, reason });
                 }
                 outcome => outcome?,
             }
-            last = Some(entry.position);
         }
+        let Some(position) = last.filter(|_| !readings.is_empty()) else { return Ok(None) };
         self.damaged += damaged;
-        Ok(last.map(|position| (position, readings)))
+        Ok(Some(Taken { position, readings, gaps: condense(gaps, 0) }))
     }
 
     /// How much was accepted and then damaged on disk, since this was last asked: readings, or records where it is no
@@ -179,7 +243,7 @@ impl Spool {
     }
 
     pub fn has_after(&self, position: u64) -> bool {
-        self.entries_after(position).next().is_some()
+        self.entries_after(position).any(|(_, entry)| entry.readings > 0)
     }
 
     /// The database has everything up to `known.position`. Becomes durable with the next record; until then the
@@ -219,7 +283,7 @@ impl Spool {
         let mut stock = Stock::default();
         for (_, entry) in self.entries_after(position) {
             stock.readings += entry.readings as u64;
-            stock.oldest_time = stock.oldest_time.into_iter().chain([entry.oldest_time]).min();
+            stock.oldest_time = stock.oldest_time.into_iter().chain(entry.oldest_time).min();
         }
         let free = durable::free_bytes(&self.folder).unwrap_or(0).saturating_sub(self.disk_reserve_bytes);
         let room = self.max_bytes.saturating_sub(self.bytes()).min(free);
@@ -301,7 +365,7 @@ mod tests {
     }
 
     fn all(spool: &mut Spool) -> Vec<Reading> {
-        spool.read_after(0, usize::MAX).unwrap().map(|(_, readings)| readings).unwrap_or_default()
+        spool.read_after(0, usize::MAX).unwrap().unwrap_or_default().readings
     }
 
     #[test]
@@ -409,15 +473,41 @@ mod tests {
     }
 
     #[test]
+    fn what_a_full_spool_refuses_is_told_with_the_next_readings_also_after_a_kill() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), 300, 0).unwrap();
+        let refused = (0..50).filter(|at| spool.append(&[reading(*at, "a"), reading(*at, "b")]).is_err());
+        let (first, refused) = refused.fold((None, 0), |(first, count), at| (first.or(Some(at)), count + 2));
+        // The first one is noted at once; then not each.
+        let stored = spool.read_after(0, 1 << 20).unwrap().unwrap();
+        let time = |at| reading(at, "a").time;
+        let gap =
+            |from, to, readings| Gap { from: time(from), to: time(to), readings, reason: "spool_full".to_owned() };
+        let first = first.unwrap();
+        assert_eq!(stored.gaps, [gap(first, first, 2)]);
+        let last_stored = stored.position;
+        spool.note().unwrap();
+        drop(spool);
+        let mut spool = open(folder.path());
+        assert_eq!(spool.read_after(last_stored, 9).unwrap(), None, "a gap waits for readings");
+        spool.append(&[reading(70, "a")]).unwrap();
+        for spool in [&mut spool, &mut open(folder.path())] {
+            let taken = spool.read_after(last_stored, 9).unwrap().unwrap();
+            assert_eq!(taken.gaps, [gap(first + 1, 49, refused - 2)]);
+            assert_eq!(taken.readings, [reading(70, "a")]);
+        }
+    }
+
+    #[test]
     fn small_batches_are_joined_up_to_a_size() {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = open(folder.path());
         for at in 0..10 {
             spool.append(&[reading(at, "a"), reading(at, "b")]).unwrap();
         }
-        let (first, readings) = spool.read_after(0, 5).unwrap().unwrap();
-        assert_eq!(readings.len(), 4);
-        let (_, readings) = spool.read_after(first, 1).unwrap().unwrap();
-        assert_eq!(readings.len(), 2, "a batch larger than the wish comes whole");
+        let first = spool.read_after(0, 5).unwrap().unwrap();
+        assert_eq!(first.readings.len(), 4);
+        let next = spool.read_after(first.position, 1).unwrap().unwrap();
+        assert_eq!(next.readings.len(), 2, "a batch larger than the wish comes whole");
     }
 }

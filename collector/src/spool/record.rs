@@ -1,6 +1,6 @@
 //! A record's payload: writer and reader of one format, all numbers little-endian.
 //!
-//! `position u64, known (u8; then epoch text, position u64), first tag u32, tags u32 × (name text, u8, unit text), readings u32 ×
+//! `position u64, known (u8; then epoch text, position u64), gaps u32 × (from i64, to i64, readings u64, reason text), first tag u32, tags u32 × (name text, u8, unit text), readings u32 ×
 //! (time i64, tag u32, quality u8, has u8, value f64, text)`; a text is its length as u32 and its bytes. Tags are listed
 //! in the record in which they first occur in their segment and are counted through the segment from zero; `first tag` is
 //! the number of the first one listed, so that a record that was damaged cannot shift the names of later ones.
@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use protocol::Timestamp;
+use protocol::export::Gap;
 use readings::{Quality, Reading};
 
 /// What the collector knew of the database when it wrote a record.
@@ -32,6 +33,7 @@ pub struct Dictionary {
 pub struct Record {
     pub position: u64,
     pub known: Option<Known>,
+    pub gaps: Vec<Gap>,
     pub readings: Vec<Reading>,
 }
 
@@ -51,13 +53,26 @@ impl Dictionary {
     }
 }
 
-pub fn encode(position: u64, known: Option<&Known>, readings: &[Reading], dictionary: &mut Dictionary) -> Vec<u8> {
+pub fn encode(
+    position: u64,
+    known: Option<&Known>,
+    gaps: &[Gap],
+    readings: &[Reading],
+    dictionary: &mut Dictionary,
+) -> Vec<u8> {
     let mut payload = Vec::with_capacity(64 + readings.len() * 24);
     payload.extend_from_slice(&position.to_le_bytes());
     payload.push(known.is_some().into());
     if let Some(known) = known {
         put_text(&mut payload, &known.epoch);
         payload.extend_from_slice(&known.position.to_le_bytes());
+    }
+    payload.extend_from_slice(&(gaps.len() as u32).to_le_bytes());
+    for gap in gaps {
+        payload.extend_from_slice(&gap.from.as_micros().to_le_bytes());
+        payload.extend_from_slice(&gap.to.as_micros().to_le_bytes());
+        payload.extend_from_slice(&gap.readings.to_le_bytes());
+        put_text(&mut payload, &gap.reason);
     }
     let first_new = dictionary.tags.len();
     let mut numbers = Vec::with_capacity(readings.len());
@@ -91,7 +106,7 @@ pub fn encode(position: u64, known: Option<&Known>, readings: &[Reading], dictio
 /// Reads a record, in the order in which records were written; its new tags go to `dictionary`.
 pub fn decode(payload: &[u8], dictionary: &mut Dictionary) -> Result<Record, Malformed> {
     let mut rest = payload;
-    let Start { position, known, first_tag, tags } = decode_start(&mut rest)?;
+    let Start { position, known, gaps, first_tag, tags } = decode_start(&mut rest)?;
     let listed = dictionary.tags.len().max(first_tag);
     if first_tag < dictionary.tags.len() || listed - dictionary.tags.len() > MOST_TAGS_LOST {
         return Err(Malformed);
@@ -100,7 +115,7 @@ pub fn decode(payload: &[u8], dictionary: &mut Dictionary) -> Result<Record, Mal
     for tag in tags {
         dictionary.push(tag);
     }
-    Ok(Record { position, known, readings: decode_readings(rest, dictionary)? })
+    Ok(Record { position, known, gaps, readings: decode_readings(rest, dictionary)? })
 }
 
 /// Reads a record again whose tags are in `dictionary` already.
@@ -114,6 +129,7 @@ pub fn decode_known(payload: &[u8], dictionary: &Dictionary) -> Result<Vec<Readi
 struct Start {
     position: u64,
     known: Option<Known>,
+    gaps: Vec<Gap>,
     first_tag: usize,
     tags: Vec<Tag>,
 }
@@ -127,6 +143,11 @@ fn decode_start(rest: &mut &[u8]) -> Result<Start, Malformed> {
         [0] => None,
         _ => Some(Known { epoch: text(rest)?.to_owned(), position: u64::from_le_bytes(take(rest)?) }),
     };
+    let mut gaps = Vec::new();
+    for _ in 0..u32::from_le_bytes(take(rest)?) {
+        let [from, to] = [time(rest)?, time(rest)?];
+        gaps.push(Gap { from, to, readings: u64::from_le_bytes(take(rest)?), reason: text(rest)?.to_owned() });
+    }
     let first_tag = u32::from_le_bytes(take(rest)?) as usize;
     let count = u32::from_le_bytes(take(rest)?);
     let mut tags = Vec::new();
@@ -136,7 +157,7 @@ fn decode_start(rest: &mut &[u8]) -> Result<Start, Malformed> {
         let unit = text(rest)?;
         tags.push((name, (has_unit != 0).then(|| unit.into())));
     }
-    Ok(Start { position, known, first_tag, tags })
+    Ok(Start { position, known, gaps, first_tag, tags })
 }
 
 fn decode_readings(mut rest: &[u8], dictionary: &Dictionary) -> Result<Vec<Reading>, Malformed> {
@@ -144,7 +165,7 @@ fn decode_readings(mut rest: &[u8], dictionary: &Dictionary) -> Result<Vec<Readi
     let count = u32::from_le_bytes(take(rest)?);
     let mut readings = Vec::new();
     for _ in 0..count {
-        let time = Timestamp::from_micros(i64::from_le_bytes(take(rest)?)).ok_or(Malformed)?;
+        let time = time(rest)?;
         let number = u32::from_le_bytes(take(rest)?);
         let (tag, unit) = dictionary.tags.get(number as usize).cloned().flatten().ok_or(Malformed)?;
         let [quality, has] = take(rest)?;
@@ -166,6 +187,10 @@ fn put_text(payload: &mut Vec<u8>, text: &str) {
     let length = u32::try_from(text.len()).expect("a text of a device is short");
     payload.extend_from_slice(&length.to_le_bytes());
     payload.extend_from_slice(text.as_bytes());
+}
+
+fn time(rest: &mut &[u8]) -> Result<Timestamp, Malformed> {
+    Timestamp::from_micros(i64::from_le_bytes(take(rest)?)).ok_or(Malformed)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Malformed> {

@@ -3,6 +3,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use protocol::Timestamp;
+use protocol::export::Gap;
 use readings::Reading;
 
 use super::record::{self, Dictionary, Known};
@@ -18,12 +19,13 @@ pub struct Segment {
     last_position: Option<u64>,
 }
 
-/// Where a record with readings lies.
-#[derive(Clone, Copy, Debug)]
+/// Where a record with readings or gaps lies.
+#[derive(Clone, Debug)]
 pub struct Entry {
     pub position: u64,
     pub readings: usize,
-    pub oldest_time: Timestamp,
+    pub oldest_time: Option<Timestamp>,
+    pub gaps: Vec<Gap>,
     offset: u64,
 }
 
@@ -79,7 +81,7 @@ impl Segment {
             });
             if let Some((record, length)) = decoded {
                 *known = record.known.or(known.take());
-                segment.add(record.position, &record.readings, offset as u64);
+                segment.add(record.position, record.gaps, &record.readings, offset as u64);
                 offset += length;
                 whole = offset;
                 continue;
@@ -103,8 +105,14 @@ impl Segment {
     }
 
     /// Appends a record and syncs it. After an error the file may end in half a record.
-    pub fn append(&mut self, position: u64, known: Option<&Known>, readings: &[Reading]) -> io::Result<u64> {
-        let payload = record::encode(position, known, readings, &mut self.dictionary);
+    pub fn append(
+        &mut self,
+        position: u64,
+        known: Option<&Known>,
+        gaps: &[Gap],
+        readings: &[Reading],
+    ) -> io::Result<u64> {
+        let payload = record::encode(position, known, gaps, readings, &mut self.dictionary);
         let mut bytes = Vec::with_capacity(payload.len() + LENGTH_AND_CHECKSUM as usize);
         bytes.extend_from_slice(&u32::try_from(payload.len()).map_err(io::Error::other)?.to_le_bytes());
         bytes.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
@@ -113,15 +121,16 @@ impl Segment {
             self.file.as_mut().ok_or_else(|| io::Error::other("an earlier process's segment is not written to"))?;
         let written = file.write_all(&bytes).and_then(|()| file.sync_data());
         written.map_err(|error| durable::name_error("write", &self.path, error))?;
-        self.add(position, readings, self.bytes);
+        self.add(position, gaps.to_vec(), readings, self.bytes);
         self.bytes += bytes.len() as u64;
         Ok(bytes.len() as u64)
     }
 
-    fn add(&mut self, position: u64, readings: &[Reading], offset: u64) {
+    fn add(&mut self, position: u64, gaps: Vec<Gap>, readings: &[Reading], offset: u64) {
         self.last_position = Some(position);
-        if let Some(oldest_time) = readings.iter().map(|reading| reading.time).min() {
-            self.entries.push(Entry { position, readings: readings.len(), oldest_time, offset });
+        if !readings.is_empty() || !gaps.is_empty() {
+            let oldest_time = readings.iter().map(|reading| reading.time).min();
+            self.entries.push(Entry { position, readings: readings.len(), oldest_time, gaps, offset });
         }
     }
 

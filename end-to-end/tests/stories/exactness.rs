@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use end_to_end::exactly_once;
 use end_to_end::headquarters::Headquarters;
-use end_to_end::programs::{program, run};
+use end_to_end::programs::run;
 use protocol::Timestamp;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -31,13 +31,7 @@ fn the_union_of_all_pulls_is_the_table_on_postgres() {
 
 fn the_union_of_all_pulls_is_the_table(database: &str) {
     let mut world = World::new(database);
-    // A second headquarters, with a key of its own.
-    let keys = world.folder.path().join("other-keys");
-    run(program("keygen").arg("--out").arg(&keys)).good();
-    let trusted = world.plant.root.join("config/server_public.pem");
-    let both = [std::fs::read(&trusted).unwrap(), std::fs::read(keys.join("public.pem")).unwrap()].concat();
-    std::fs::write(&trusted, both).unwrap();
-    let other = Headquarters { keys, data: world.folder.path().join("other_storage") };
+    let other = world.second_headquarters();
     world.plant.start_and_wait();
     world.plant.wait_for_readings(10);
     let seed: u64 = rand::random();
@@ -95,7 +89,7 @@ fn write_at_random(world: &World, number: u64, seed: u64, over: &AtomicBool) {
             text: at.is_multiple_of(7).then(|| "a \"text\"\n🚪".to_owned()),
         };
         let readings: Vec<Reading> = (0..random.gen_range(1..60)).map(reading).collect();
-        let batch = Batch { writer: &writer, from: position, to: position + 1, readings: &readings };
+        let batch = Batch { writer: &writer, from: position, to: position + 1, readings: &readings, gaps: &[] };
         // Twice, as after a commit whose outcome was never learnt.
         for _ in 0..random.gen_range(1..3) {
             let appended = store.append(&batch).unwrap_or_else(|error| panic!("{error}"));

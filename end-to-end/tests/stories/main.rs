@@ -17,6 +17,7 @@ mod proxy;
 mod publishing;
 mod pulling;
 mod restoring;
+mod retention;
 mod supervision;
 mod trials;
 mod updating;
@@ -26,7 +27,7 @@ use std::sync::LazyLock;
 
 use end_to_end::headquarters::Headquarters;
 use end_to_end::plant::Plant;
-use end_to_end::programs;
+use end_to_end::programs::{self, program, run};
 use private_postgres::{Options, PrivatePostgres};
 
 /// One server for all stories that do not harm it; each has a database of its own.
@@ -63,6 +64,16 @@ impl World {
         let mut world = Self::new(database);
         world.plant.start_and_wait();
         world
+    }
+
+    /// With a key of its own, that the plant trusts as well.
+    fn second_headquarters(&self) -> Headquarters {
+        let keys = self.folder.path().join("other-keys");
+        run(program("keygen").arg("--out").arg(&keys)).good();
+        let trusted = self.plant.root.join("config/server_public.pem");
+        let both = [std::fs::read(&trusted).unwrap(), std::fs::read(keys.join("public.pem")).unwrap()].concat();
+        std::fs::write(&trusted, both).unwrap();
+        Headquarters { keys, data: self.folder.path().join("other_storage") }
     }
 
     /// Every reading pulled so far is what the plant stored, once.

@@ -114,8 +114,18 @@ pub fn carry_over(from: &Path, to: &Path) -> Result<u64, StoreError> {
         let what = format!("{} is not an older state of {}", to.display(), from.display());
         return Err(StoreError::Refused(what));
     }
+    // What retention has dropped since the older state is dropped here, too.
+    let kept_from: i64 = transaction.query_row(
+        "SELECT coalesce((SELECT min(seq) FROM newer.readings), (SELECT last_seq + 1 FROM newer.head))",
+        [],
+        |row| row.get(0),
+    )?;
+    transaction.execute("DELETE FROM main.readings WHERE seq < ?1", [kept_from])?;
+    transaction.execute("DELETE FROM main.batches WHERE last_seq < ?1", [kept_from])?;
     transaction.execute_batch(
-        "INSERT INTO epochs (number, epoch, first_seq, started_at)
+        "INSERT OR REPLACE INTO gaps (number, at_seq, first_seq, first_time, last_time, readings, reason)
+             SELECT number, at_seq, first_seq, first_time, last_time, readings, reason FROM newer.gaps;
+         INSERT INTO epochs (number, epoch, first_seq, started_at)
              SELECT number, epoch, first_seq, started_at FROM newer.epochs
              WHERE number NOT IN (SELECT number FROM main.epochs);
          INSERT INTO tags (name, unit)
@@ -139,8 +149,9 @@ pub fn carry_over(from: &Path, to: &Path) -> Result<u64, StoreError> {
     )?;
     let carried: i64 =
         transaction.query_row("SELECT count(*) FROM main.readings WHERE seq > ?1", [before], |row| row.get(0))?;
-    if carried != after - before {
-        let what = format!("{} readings should be carried over, and {carried} were found", after - before);
+    let expected = after - before.max(kept_from - 1);
+    if carried != expected {
+        let what = format!("{expected} readings should be carried over, and {carried} were found");
         return Err(StoreError::Refused(what));
     }
     transaction.execute("UPDATE main.head SET last_seq = ?1", [after])?;

@@ -202,7 +202,7 @@ impl Folder {
         drop(file);
         let record = Record { bytes: whole.bytes, sha256: hex(&hash.finalize()), stored_at: Timestamp::now(), export };
         let archive = self.archive_file(&record.export);
-        let archive = if record.export.record_count > 0 {
+        let archive = if record.export.record_count > 0 || !record.export.gaps.is_empty() {
             durable::rename(&path, &archive)?;
             write_json(&archive.with_extension("json"), &record)?;
             Some(archive)

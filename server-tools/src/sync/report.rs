@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use protocol::Failure;
-use protocol::export::Whole;
+use protocol::export::{Gap, Whole};
 use serde_json::json;
 
 use super::Plant;
@@ -82,6 +82,10 @@ pub fn show(
         Show::Table => {
             if let Some(pulled) = pulled {
                 println!("{}", table(plant, pulled));
+                for Gap { from, to, readings, reason } in &pulled.record.export.gaps {
+                    let readings = HumanCount(*readings);
+                    println!("gap: {readings} readings between {from} and {to} are not to be had ({reason})");
+                }
             }
             if let Some(Delivered { version, status }) = delivered {
                 println!("update {version}: {status}; it waits for the operator's approval");
