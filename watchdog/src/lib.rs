@@ -9,6 +9,8 @@ mod confine;
 mod init;
 mod launcher;
 mod license;
+mod move_database;
+mod on_site;
 mod process;
 mod reset_pin;
 mod restore;
@@ -21,18 +23,12 @@ pub use check_config::check_config;
 pub use confine::confine;
 pub use init::{Init, init};
 pub use launcher::launch;
+pub use move_database::move_database;
 pub use reset_pin::reset_pin;
 pub use restore::restore;
 pub use status::show_status;
 pub use supervise::supervise;
 pub use upgrade_launcher::upgrade_launcher;
-
-use config::InstallRoot;
-use protocol::Failure;
-
-fn no_root(root: &InstallRoot) -> Failure {
-    Failure::configuration(format!("{} is no install root; `watchdog init` makes one", root.path().display()))
-}
 
 /// Of a program of this workspace, as its file is called on this platform.
 fn executable(program: &str) -> String {

@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use config::InstallRoot;
 use protocol::Failure;
 use updater::recovery::{self, Cause};
-use watchdog::{Init, check_config, init, launch, reset_pin, restore, show_status, supervise, upgrade_launcher};
+use watchdog::{
+    Init, check_config, init, launch, move_database, reset_pin, restore, show_status, supervise, upgrade_launcher,
+};
 
 /// Lays out an install root, and keeps its programs running.
 #[derive(Parser)]
@@ -120,6 +122,14 @@ enum Verb {
         #[arg(long, value_parser = parse_pin)]
         pin: Option<String>,
     },
+    /// Move all readings from SQLite to PostgreSQL; HQ goes on where it was
+    MoveDatabase {
+        #[command(flatten)]
+        root: Root,
+        /// An empty database: postgres://user:password@host/database
+        #[arg(long, value_name = "URL")]
+        to: String,
+    },
     /// Replace the launcher by the running version's watchdog; on site, called as the launcher itself
     UpgradeLauncher {
         #[command(flatten)]
@@ -182,6 +192,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Status { root, json } => daemon::runtime()?.block_on(show_status(&InstallRoot::new(&root.root), json)),
         Verb::ResetPin { root, pin } => reset_pin(&InstallRoot::new(&root.root), pin),
         Verb::Restore { root, backup, pin } => restore(&InstallRoot::new(&root.root), backup.as_deref(), pin),
+        Verb::MoveDatabase { root, to } => move_database(&InstallRoot::new(&root.root), &to),
         Verb::UpgradeLauncher { root } => upgrade_launcher(&InstallRoot::new(&root.root)),
         Verb::CheckConfig { root } => check_config(&InstallRoot::new(&root.root)),
     }

@@ -5,7 +5,7 @@ use durable::Access;
 use protocol::Failure;
 
 use crate::init::{hash_pin, new_pin};
-use crate::no_root;
+use crate::on_site::no_root;
 
 /// Sets another PIN and prints it if it was made here. What runs takes it up at once.
 ///

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use config::InstallRoot;
-use durable::Lock;
 use protocol::Failure;
 use protocol::control::{Answer, Caller};
 use updater::restore::{Kept, Restored, list, look, obstacle, restore as put_back};
 use updater::update_log;
 
-use crate::no_root;
+use crate::on_site::{no_root, require_own_credentials, stopped};
 use crate::supervise::PinJudge;
 
 /// Without a backup: lists those that there are. With one, a number of the list or a file: asks for the PIN and puts it
@@ -28,43 +27,15 @@ pub fn restore(root: &InstallRoot, backup: Option<&str>, pin: Option<String>) ->
     let kept = list(root)?;
     let Some(backup) = backup else { return show(root, &kept) };
     let chosen = choose(root, &kept, backup)?;
-    let _only = Lock::take(&root.launcher_lock()).map_err(|_| {
-        let what = "the watchdog runs; stop the service first (or end `watchdog run`), then call this again";
-        Failure::failed(what)
-    })?;
-    require_owner(root)?;
-    if std::env::var_os("DATABASE_URL").is_some() {
-        let what =
-            "DATABASE_URL is set in this shell; unset it, so that the database is the one of config/credentials.env";
-        return Err(Failure::usage(what));
-    }
+    let _only = stopped(root)?;
+    require_own_credentials()?;
     judge(root, pin)?;
-    // A collector that outlived its watchdog would go on storing.
-    daemon::runtime()?.block_on(crate::launcher::strays::wait_until_gone(&root.versions()));
     let Restored { version, from_version, carried_over } = put_back(root, &chosen)?;
     println!("version {version} is put back in the place of {from_version}");
     if let Some(readings) = carried_over {
         println!("{readings} readings that came since have been carried over");
     }
     println!("version {version} and later ones are taken as updates again; now start the service");
-    Ok(())
-}
-
-/// What is laid here has to be the service's to change.
-#[cfg(unix)]
-fn require_owner(root: &InstallRoot) -> Result<(), Failure> {
-    use std::os::unix::fs::MetadataExt as _;
-    let owner = std::fs::metadata(root.boot_record())?.uid();
-    match owner == rustix::process::geteuid().as_raw() {
-        true => Ok(()),
-        false => Err(Failure::usage(format!(
-            "this install root belongs to user {owner}; call this as that user, or the service cannot write what is put back"
-        ))),
-    }
-}
-
-#[cfg(not(unix))]
-fn require_owner(_: &InstallRoot) -> Result<(), Failure> {
     Ok(())
 }
 

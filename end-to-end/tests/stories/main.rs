@@ -10,6 +10,7 @@ mod database_crashes;
 mod door;
 mod exactness;
 mod keys;
+mod moving;
 mod outages;
 mod plain_client;
 mod power_cuts;

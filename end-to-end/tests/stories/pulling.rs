@@ -182,21 +182,28 @@ fn a_key_behind_a_passphrase_opens_a_session_and_a_pull_of_another_time_leaves_t
 fn history(readings: usize) -> World {
     let mut world = World::new(SQLITE);
     std::fs::write(world.plant.root.join("config/sources.toml"), "").unwrap();
-    let file = world.folder.path().join("history.csv");
-    let mut random = rand::thread_rng();
-    let mut rows = String::from("time,tag,value,unit\n");
-    for at in 0..readings {
-        let (second, tag) = (at / 50, at % 50);
-        let (hour, minute, second) = (second / 3600 % 24, second / 60 % 60, second % 60);
-        rows += &format!(
-            "2026-02-22T{hour:02}:{minute:02}:{second:02}Z,line1.tag{tag},{:.3},C\n",
-            random.gen_range(0.0..100.0)
-        );
-    }
-    std::fs::write(&file, rows).unwrap();
-    run(world.plant.command("collector").arg("--root").arg(&world.plant.root).args(["import", "--quiet"]).arg(&file))
-        .good();
+    world.import_history(readings);
     assert_eq!(world.plant.stored(), readings as u64);
     world.plant.start_and_wait();
     world
+}
+
+impl World {
+    /// Brings in so many readings of fifty tags.
+    pub fn import_history(&self, readings: usize) {
+        let file = self.folder.path().join("history.csv");
+        let mut random = rand::thread_rng();
+        let mut rows = String::from("time,tag,value,unit\n");
+        for at in 0..readings {
+            let (second, tag) = (at / 50, at % 50);
+            let (hour, minute, second) = (second / 3600 % 24, second / 60 % 60, second % 60);
+            rows += &format!(
+                "2026-02-22T{hour:02}:{minute:02}:{second:02}Z,line1.tag{tag},{:.3},C\n",
+                random.gen_range(0.0..100.0)
+            );
+        }
+        std::fs::write(&file, rows).unwrap();
+        let mut import = self.plant.command("collector");
+        run(import.arg("--root").arg(&self.plant.root).args(["import", "--quiet"]).arg(&file)).good();
+    }
 }

@@ -4,14 +4,18 @@
 //! PostgreSQL it works in place, in one transaction that was rehearsed before ([`rehearse`], [`up`]) and that [`down`]
 //! takes back. Nothing in a migration can end its transaction, reach other files or load code, and none may change what
 //! exports and the collector rely on: epoch, order, positions.
+//!
+//! [`to_postgres`] takes a SQLite database to PostgreSQL.
 
 mod postgres;
 mod sqlite;
+mod transfer;
 
 use sha2::{Digest as _, Sha256};
 
 pub use self::postgres::{Target, applied as applied_postgres, down, rehearse, undo, up};
 pub use self::sqlite::{applied as applied_sqlite, carry_over, copy as copy_sqlite, migrate as migrate_sqlite};
+pub use self::transfer::{Moved, to_postgres};
 pub use crate::migrations::{Applied, schema_of};
 
 use crate::error::StoreError;

@@ -254,7 +254,7 @@ fn shape(client: &mut impl GenericClient) -> Result<String, StoreError> {
     Ok(client.query_one(SHAPE, &[])?.get(0))
 }
 
-fn bearings(client: &mut impl GenericClient) -> Result<Bearings, StoreError> {
+pub fn bearings(client: &mut impl GenericClient) -> Result<Bearings, StoreError> {
     let mut pairs = |query: &str| -> Result<Vec<(String, i64)>, StoreError> {
         Ok(client.query(query, &[])?.iter().map(|row| (row.get(0), row.get(1))).collect())
     };

@@ -202,7 +202,7 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
     }
 }
 
-fn bearings(connection: &Connection) -> Result<Bearings, rusqlite::Error> {
+pub fn bearings(connection: &Connection) -> Result<Bearings, rusqlite::Error> {
     let pairs = |query: &str| -> Result<Vec<(String, i64)>, rusqlite::Error> {
         connection.prepare(query)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     };
@@ -214,7 +214,7 @@ fn bearings(connection: &Connection) -> Result<Bearings, rusqlite::Error> {
     })
 }
 
-fn open(path: &Path) -> Result<Connection, StoreError> {
+pub fn open(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;

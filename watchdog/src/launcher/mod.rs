@@ -22,7 +22,8 @@ use updater::settle::Damage;
 use updater::{settle, situation};
 
 use crate::backoff::{Backoff, Pause};
-use crate::{executable, license, no_root};
+use crate::on_site::no_root;
+use crate::{executable, license};
 use settling::{Settling, Why};
 use supervisor::{Event, Supervisor};
 use trial::{Trial, Verdict};
