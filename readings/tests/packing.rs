@@ -286,6 +286,14 @@ fn each_members_cursor_reads_back() {
     assert!(read == lines(&rows));
 }
 
+#[cfg(unix)]
+const JAVA: &str = "public class Unzip {
+    public static void main(String[] none) throws Exception {
+        new java.util.zip.GZIPInputStream(System.in).transferTo(System.out);
+        System.out.flush();
+    }
+}";
+
 /// Whoever opens an archive may do so with another program than ours.
 #[cfg(unix)]
 #[test]
@@ -298,7 +306,12 @@ fn other_programs_read_the_members_as_one_file() {
         members.extend(packer.finish(Some("cursor")));
     }
     let python = "import gzip, sys; sys.stdout.buffer.write(gzip.decompress(sys.stdin.buffer.read()))";
-    for (program, arguments) in [("gzip", &["-dc"][..]), ("python3", &["-c", python])] {
+    let folder = tempfile::tempdir().unwrap();
+    let java = folder.path().join("Unzip.java");
+    std::fs::write(&java, JAVA).unwrap();
+    let java = [java.to_str().unwrap()];
+    let programs = [("gzip", &["-dc"][..]), ("pigz", &["-dc"]), ("python3", &["-c", python]), ("java", &java)];
+    for (program, arguments) in programs {
         let started = Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = match started {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,

@@ -4,6 +4,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// A stream whose other end has to take what is sent at no less than [`BYTES_PER_SECOND`], judged whenever it has kept us
@@ -19,7 +20,20 @@ pub struct MinimumRate<S> {
 const WAIT: Duration = Duration::from_secs(20);
 const BYTES_PER_SECOND: u64 = 1024;
 
-impl<S> MinimumRate<S> {
+/// A stream that can end without waiting for what was written to be taken.
+pub trait Reset {
+    /// From here on dropping it throws away what the other side has not taken yet.
+    fn reset(&self);
+}
+
+impl Reset for TcpStream {
+    fn reset(&self) {
+        // Otherwise the kernel keeps megabytes for somebody who does not read.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl<S: Reset> MinimumRate<S> {
     pub fn new(stream: S) -> Self {
         Self { stream, waited: Duration::ZERO, bytes: 0, waiting: None }
     }
@@ -38,12 +52,13 @@ impl<S> MinimumRate<S> {
         let left = WAIT.saturating_sub(self.waited);
         let (_, end) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(left))));
         ready!(end.as_mut().poll(context));
+        self.stream.reset();
         let what = format!("the other side took {} bytes in {} s and is cut off", self.bytes, WAIT.as_secs());
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, what))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for MinimumRate<S> {
+impl<S: AsyncRead + Reset + Unpin> AsyncRead for MinimumRate<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -53,7 +68,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for MinimumRate<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for MinimumRate<S> {
+impl<S: AsyncWrite + Reset + Unpin> AsyncWrite for MinimumRate<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(context, bytes) {
             Poll::Ready(outcome) => {
@@ -75,9 +90,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MinimumRate<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
+
+    impl Reset for DuplexStream {
+        fn reset(&self) {}
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_of_one_byte_a_second_is_cut_off_and_a_slow_honest_one_is_not() {

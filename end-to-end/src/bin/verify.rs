@@ -24,11 +24,12 @@ struct Need {
     package: &'static str,
 }
 
-const TEST_NEEDS: [Need; 6] = [
+const TEST_NEEDS: [Need; 7] = [
     Need { file: "/usr/bin/psql", package: "postgresql" },
     Need { file: "/usr/bin/openssl", package: "openssl" },
     Need { file: "/usr/bin/python3", package: "python3" },
     Need { file: "/usr/bin/curl", package: "curl" },
+    Need { file: "/usr/bin/pigz", package: "pigz" },
     Need { file: "/usr/bin/strace", package: "strace" },
     Need { file: "/usr/bin/unzip", package: "unzip" },
 ];

@@ -1,14 +1,15 @@
 //! Pulling, undisturbed and disturbed.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use end_to_end::programs::{program, run};
 use end_to_end::wait_for;
 use rand::Rng as _;
+use rustix::process::Pid;
 
 use crate::proxy::CuttingProxy;
-use crate::{SERVER, SQLITE, World};
+use crate::{KEYS, SERVER, SQLITE, World};
 
 #[test]
 fn two_pulls_hold_every_reading_once_on_sqlite() {
@@ -94,15 +95,10 @@ fn a_client_killed_at_any_moment_goes_on_and_loses_nothing() {
 #[test]
 fn a_large_export_takes_no_more_memory_than_a_few_members() {
     let world = history(400_000);
-    let agent = world.plant.pid("agent").as_raw_nonzero().get();
-    let kilobytes = |what: &str| -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{agent}/status")).unwrap();
-        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    let before = kilobytes("VmRSS:");
+    let agent = world.plant.pid("agent");
+    let before = kilobytes(agent, "VmRSS:");
     world.headquarters.pull(world.plant.agent_port());
-    let grown = kilobytes("VmHWM:") - before;
+    let grown = kilobytes(agent, "VmHWM:") - before;
     let lines: usize = world
         .headquarters
         .archives()
@@ -111,6 +107,63 @@ fn a_large_export_takes_no_more_memory_than_a_few_members() {
         .sum();
     assert!(lines > 40_000_000, "{lines} bytes of lines are no large export");
     assert!(grown < 20_000, "the agent has grown by {grown} kB while it exported {lines} bytes of lines");
+}
+
+#[test]
+fn a_reader_of_a_byte_a_second_holds_nothing_up_and_is_cut_off_on_sqlite() {
+    a_reader_of_a_byte_a_second_holds_nothing_up_and_is_cut_off(SQLITE);
+}
+
+#[test]
+fn a_reader_of_a_byte_a_second_holds_nothing_up_and_is_cut_off_on_postgres() {
+    a_reader_of_a_byte_a_second_holds_nothing_up_and_is_cut_off(&SERVER.new_database());
+}
+
+fn a_reader_of_a_byte_a_second_holds_nothing_up_and_is_cut_off(database: &str) {
+    let mut world = World::new(database);
+    // More than the kernel's buffers take, however well it packs.
+    let mut random = rand::thread_rng();
+    let mut rows = String::from("time,tag,value,text\n");
+    for _ in 0..40_000 {
+        rows += "2026-02-22T00:00:00Z,note,,";
+        rows.extend((0..600).map(|_| char::from(random.gen_range(b'a'..=b'p'))));
+        rows.push('\n');
+    }
+    world.import(&rows);
+    world.plant.start_and_wait();
+    let agent = world.plant.pid("agent");
+    let before = kilobytes(agent, "VmRSS:");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stories/slow_reader.py");
+    let mut python = Command::new("python3");
+    python.arg("-B").arg(script).arg(world.plant.agent_port().to_string()).arg(KEYS.join("private.pem"));
+    let mut reader = python.stdout(Stdio::piped()).spawn().unwrap();
+    let mut oldest = 0.0_f64;
+    wait_for("the slow reader's end", Duration::from_secs(100), || {
+        if let (false, Some(name)) = (database == SQLITE, database.rsplit('/').next()) {
+            let query = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()";
+            oldest = oldest.max(SERVER.sql(name, query).trim().parse().unwrap());
+        }
+        reader.try_wait().unwrap()
+    });
+    let said = std::io::read_to_string(reader.stdout.take().unwrap()).unwrap();
+    let (seconds, bytes) = said.lines().last().unwrap().split_once(' ').unwrap();
+    let (seconds, bytes): (u64, u64) = (seconds.parse().unwrap(), bytes.parse().unwrap());
+    assert!((15..60).contains(&seconds) && bytes < 60, "cut off after {seconds} s and {bytes} bytes");
+    assert!(oldest < 5.0, "a transaction was open for {oldest} s");
+    // Members of text that hardly packs are over 2 MB each; a few of them wait, and no more.
+    let grown = kilobytes(agent, "VmHWM:") - before;
+    assert!(grown < 40_000, "the agent has grown by {grown} kB");
+    // Meanwhile and afterwards others are served.
+    world.headquarters.pull(world.plant.agent_port());
+    assert!(world.assert_exactly_once() > 40_000);
+}
+
+/// Of a process' memory.
+fn kilobytes(process: Pid, what: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 #[test]
@@ -191,7 +244,6 @@ fn history(readings: usize) -> World {
 impl World {
     /// Brings in so many readings of fifty tags.
     pub fn import_history(&self, readings: usize) {
-        let file = self.folder.path().join("history.csv");
         let mut random = rand::thread_rng();
         let mut rows = String::from("time,tag,value,unit\n");
         for at in 0..readings {
@@ -202,6 +254,11 @@ impl World {
                 random.gen_range(0.0..100.0)
             );
         }
+        self.import(&rows);
+    }
+
+    fn import(&self, rows: &str) {
+        let file = self.folder.path().join("history.csv");
         std::fs::write(&file, rows).unwrap();
         let mut import = self.plant.command("collector");
         run(import.arg("--root").arg(&self.plant.root).args(["import", "--quiet"]).arg(&file)).good();
