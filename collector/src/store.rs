@@ -82,6 +82,7 @@ pub fn start(
         stopping: stopping.clone(),
         retention,
         connection: None,
+        pause: FIRST_PAUSE,
         holding: None,
         finish_by: None,
     };
@@ -98,6 +99,8 @@ struct Work {
     stopping: Arc<AtomicBool>,
     retention: Option<Retention>,
     connection: Option<Connection>,
+    /// After the next failure.
+    pause: Duration,
     /// The attempt at an update for which it keeps away from the store.
     holding: Option<u64>,
     finish_by: Option<Instant>,
@@ -120,7 +123,6 @@ struct EpochRequest {
 
 impl Work {
     fn run(mut self) -> Result<(), Failure> {
-        let mut pause = FIRST_PAUSE;
         loop {
             // Taken back before anything is stored.
             if !self.control.is_frozen() {
@@ -136,15 +138,15 @@ impl Work {
                     return outcome.map(drop).map_err(Failure::from);
                 }
                 Ok(more) => {
-                    pause = FIRST_PAUSE;
+                    self.pause = FIRST_PAUSE;
                     if *more { BETWEEN_RETIREMENTS } else { LOOK_FOR_REQUESTS_EVERY }
                 }
                 Err(error) => {
                     // Whatever failed, the connection's state is unknown: the next one starts by asking.
                     self.connection = None;
                     tracing::warn!(%error, "the store takes nothing; readings are kept in the spool");
-                    let jittered = pause.mul_f64(rand::thread_rng().gen_range(0.75..1.25));
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    let jittered = self.pause.mul_f64(rand::thread_rng().gen_range(0.75..1.25));
+                    self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                     jittered
                 }
             };
@@ -197,6 +199,8 @@ impl Work {
                 tracing::info!(position, "a batch was stored already");
             }
             connection.position = position;
+            // A store that takes something is not one to keep away from, however often it fails.
+            self.pause = FIRST_PAUSE;
             let known = Known { epoch: connection.epoch.clone(), position };
             self.lock().acknowledge(known).map_err(|error| StoreError::Disk(error.to_string()))?;
             self.account.store_error(None);

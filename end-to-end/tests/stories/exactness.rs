@@ -1,5 +1,6 @@
 //! Whatever is written meanwhile, and whatever becomes of the database: HQ has every reading, each once.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,6 +8,8 @@ use std::time::{Duration, Instant};
 use end_to_end::exactly_once;
 use end_to_end::headquarters::Headquarters;
 use end_to_end::programs::run;
+use end_to_end::wait_for;
+use private_postgres::{Options, PrivatePostgres};
 use protocol::Timestamp;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -14,10 +17,13 @@ use readings::{Appended, Batch, Quality, Reading};
 use serde_json::Value;
 use updater::database::ActiveDatabase;
 
+use crate::proxy::CuttingProxy;
+use crate::updating::ATTEMPT;
 use crate::{SERVER, SQLITE, World};
 
 /// So long several writers write and two headquarters pull.
 const TROUBLED: Duration = Duration::from_secs(6);
+const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn the_union_of_all_pulls_is_the_table_on_sqlite() {
@@ -50,7 +56,7 @@ fn the_union_of_all_pulls_is_the_table(database: &str) {
         scope.spawn(|| pull_by_cursor(&world.headquarters, port, seed, &over));
         scope.spawn(|| pull_by_time(&other, port, seed, &over));
         let until = Instant::now() + TROUBLED;
-        end_to_end::wait_for("the end of it", TROUBLED * 2, || (Instant::now() > until).then_some(()));
+        wait_for("the end of it", TROUBLED * 2, || (Instant::now() > until).then_some(()));
         over.store(true, Ordering::Relaxed);
     });
     // All that was written before is in the last pulls.
@@ -185,4 +191,103 @@ fn a_dump_restored_loses_and_doubles_nothing_at_hq(elsewhere: bool) {
         .unwrap_or_else(|error| panic!("{error}"));
     assert!(held > stored && missing == 0, "HQ holds {held}, and {missing} of the table's are missing");
     world.headquarters.verify().good();
+}
+
+#[test]
+fn an_update_that_falls_back_after_exports_doubles_nothing_at_hq_on_sqlite() {
+    an_update_that_falls_back_after_exports_doubles_nothing_at_hq(SQLITE);
+}
+
+#[test]
+fn an_update_that_falls_back_after_exports_doubles_nothing_at_hq_on_postgres() {
+    an_update_that_falls_back_after_exports_doubles_nothing_at_hq(&SERVER.new_database());
+}
+
+fn an_update_that_falls_back_after_exports_doubles_nothing_at_hq(database: &str) {
+    let mut world = World::new(database);
+    world.plant.set("UPDATE_TRIAL_SECONDS", "30");
+    world.plant.start_and_wait();
+    world.plant.wait_for_readings(20);
+    world.headquarters.pull(world.plant.agent_port());
+    world.deliver(&world.struck_program("collector", "KILL").publish(&world.headquarters));
+    let stored = world.plant.stored();
+    world.plant.wait_for_readings(stored + 20);
+    world.plant.approve_update();
+    world.wait_for_trial();
+    wait_for("the agent of the version on trial", ATTEMPT, || {
+        let status = world.plant.status()?;
+        status.children.iter().all(|child| child.state.word() == "running").then_some(())
+    });
+    let in_trial = world.headquarters.pull(world.plant.agent_port());
+    assert_eq!(in_trial["record_count"], 0, "what may yet be taken back is not told: {in_trial}");
+    world.strike();
+    let line = world.plant.wait_for_attempt(1, ATTEMPT);
+    assert_eq!(line["status"], "failed", "{line}");
+    world.assert_goes_on();
+}
+
+#[test]
+fn a_server_that_crashes_right_after_a_pull_takes_nothing_back() {
+    let mut server = PrivatePostgres::start(&Options::default()).unwrap_or_else(|error| panic!("{error}"));
+    let mut world = World::new(&server.new_database());
+    fast_source(&world);
+    world.plant.start_and_wait();
+    let database = world.plant.database.rsplit('/').next().unwrap().to_owned();
+    for _ in 0..4 {
+        let stored = world.plant.stored();
+        world.plant.wait_for_readings(stored + 400);
+        // Transaction ids that never reach the log, and come again after the crash.
+        let idle = "BEGIN; SELECT pg_current_xact_id(); SELECT pg_sleep(60)";
+        let mut others: Vec<_> = (0..5)
+            .map(|_| {
+                server.psql(&database).args(["-c", idle]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+            })
+            .collect();
+        world.headquarters.pull(world.plant.agent_port());
+        server.kill();
+        for other in &mut others {
+            other.wait().unwrap();
+        }
+        server.start_again().unwrap_or_else(|error| panic!("{error}"));
+    }
+    let stored = world.plant.stored();
+    world.plant.wait_for_readings(stored + 400);
+    world.headquarters.pull(world.plant.agent_port());
+    assert!(world.assert_exactly_once() > stored);
+    assert_eq!(server.sql(&database, "SELECT count(*) FROM epochs"), "1", "a crash is no new history");
+}
+
+#[test]
+fn a_commit_whose_outcome_nobody_learns_is_stored_once() {
+    let proxy = CuttingProxy::start(SERVER.port());
+    let direct = SERVER.new_database();
+    let by_proxy = direct.replace(&format!(":{}/", SERVER.port()), &format!(":{}/", proxy.port()));
+    assert_ne!(direct, by_proxy);
+    let mut world = World::new(&by_proxy);
+    fast_source(&world);
+    world.plant.start_and_wait();
+    for _ in 0..12 {
+        let stored = world.plant.stored();
+        world.plant.wait_for_readings(stored + 200);
+        // Between two of the server's answers, or in the middle of one.
+        proxy.cut_one_after(rand::thread_rng().gen_range(1..600));
+        wait_for("a connection that broke off", SOON, || proxy.has_cut().then_some(()));
+    }
+    wait_for("the spool to be empty again", SOON, || {
+        let collected = world.plant.status()?.collected?;
+        (collected.store_error.is_none() && collected.spool_readings < 600).then_some(())
+    });
+    world.headquarters.pull(world.plant.agent_port());
+    world.plant.stop();
+    let database = direct.rsplit('/').next().unwrap();
+    assert_eq!(SERVER.sql(database, "SELECT count(*) - count(DISTINCT (time, tag)) FROM readings"), "0");
+    assert_eq!(SERVER.sql(database, "SELECT count(*) % 200 FROM readings"), "0", "gathers are whole");
+    assert_eq!(SERVER.sql(database, "SELECT count(*) FROM epochs"), "1");
+    world.assert_exactly_once();
+}
+
+/// Two hundred tags, twenty times a second.
+fn fast_source(world: &World) {
+    let source = "[[simulator]]\nname = \"fast\"\ntags = 200\nperiod_seconds = 0.05\n";
+    std::fs::write(world.plant.root.join("config/sources.toml"), source).unwrap();
 }

@@ -15,6 +15,8 @@ pub struct CuttingProxy {
 struct Shared {
     /// Bytes towards the client that the next connections let through; 0: all.
     cut_after: AtomicU64,
+    /// Bytes towards the clients that are let through before whoever sends the next one is cut; 0: all.
+    budget: AtomicU64,
     pause_micros: AtomicU64,
     passed: AtomicU64,
     connections: AtomicU64,
@@ -51,6 +53,16 @@ impl CuttingProxy {
         self.shared.cut_after.store(bytes, Ordering::SeqCst);
     }
 
+    /// Behind so many bytes, of whatever connections, one is cut.
+    pub fn cut_one_after(&self, bytes: u64) {
+        self.shared.budget.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Whether that has happened.
+    pub fn has_cut(&self) -> bool {
+        self.shared.budget.load(Ordering::SeqCst) == 0
+    }
+
     /// Pauses so long behind each piece.
     pub fn slow_down(&self, pause: Duration) {
         self.shared.pause_micros.store(pause.as_micros() as u64, Ordering::SeqCst);
@@ -74,12 +86,16 @@ fn down(mut server: TcpStream, mut client: TcpStream, shared: &Shared) {
     let (mut passed, mut bytes) = (0, [0; 8192]);
     while let Ok(count @ 1..) = server.read(&mut bytes) {
         let count = (count as u64).min(limit - passed) as usize;
+        let spend = |left: u64| (left > 0).then(|| left.saturating_sub(count as u64));
+        let left = shared.budget.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend).unwrap_or(u64::MAX);
+        let is_cut = left <= count as u64;
+        let count = if is_cut { left as usize } else { count };
         if client.write_all(&bytes[..count]).is_err() {
             break;
         }
         passed += count as u64;
         shared.passed.fetch_add(count as u64, Ordering::SeqCst);
-        if passed == limit {
+        if passed == limit || is_cut {
             break;
         }
         // The proxy's pace, not a wait of the story's.

@@ -140,7 +140,8 @@ fn a_reader_of_a_byte_a_second_holds_nothing_up_and_is_cut_off(database: &str) {
     let mut oldest = 0.0_f64;
     wait_for("the slow reader's end", Duration::from_secs(100), || {
         if let (false, Some(name)) = (database == SQLITE, database.rsplit('/').next()) {
-            let query = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) FROM pg_stat_activity
+            let query =
+                "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) FROM pg_stat_activity
                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
             oldest = oldest.max(SERVER.sql(name, query).trim().parse().unwrap());
         }

@@ -58,7 +58,7 @@ impl World {
     }
 
     /// Until it has begun; of a version that cannot even be started, it may be over by then.
-    fn wait_for_trial(&self) {
+    pub fn wait_for_trial(&self) {
         let before = self.file("agent/update_log.jsonl").lines().count();
         wait_for("the trial", ATTEMPT, || {
             let attempt = self.plant.boot_record().attempt;
@@ -97,14 +97,14 @@ impl World {
     }
 
     /// A program that lives until the file appears, and then does to itself what `signal` says.
-    fn struck_program(&self, program: &str, signal: &str) -> Release {
+    pub fn struck_program(&self, program: &str, signal: &str) -> Release {
         let flag = self.folder.path().join("break");
         let watch = format!("(until [ -e '{}' ]; do sleep 0.05; done; kill -{signal} $$) &", flag.display());
         self.alarms_release("0.2.0").wrapped(&self.plant, program, &format!("{watch}\nexec \"$real\" \"$@\""))
     }
 
     /// Strikes it when all programs have been ready for three seconds of the trial.
-    fn strike(&self) {
+    pub fn strike(&self) {
         wait_for("a healthy trial", ATTEMPT, || {
             let status = self.plant.status()?;
             let ready = status.children.iter().all(|child| child.state.word() == "running");
