@@ -1,24 +1,27 @@
 //! `cargo bench --bench exporting`: how long HQ waits for an export, paired in the same run with what anybody would run
-//! instead. `-- --quick` is a small one, which shows that it works and no more.
+//! instead, how soon the first byte comes, and what memory the agent takes. `-- --quick` is a small one, which shows that
+//! it works and no more; `-- --large` goes up to fifty million readings.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a measurement that goes wrong says where")]
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
-use std::time::Instant;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use comfy_table::{Table, presets};
-use end_to_end::columns;
 use end_to_end::headquarters::Headquarters;
 use end_to_end::plant::Plant;
-use end_to_end::programs;
+use end_to_end::programs::{self, run};
+use end_to_end::{columns, wait_for};
 use private_postgres::{Options, PrivatePostgres};
 use protocol::Timestamp;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use readings::{Batch, Quality, Reading, Store};
+use rustix::process::Pid;
 
 const SQLITE: &str = "sqlite:data/plant.db";
 const TAGS: usize = 200;
@@ -28,30 +31,49 @@ const BATCH: usize = 10_000;
 struct Scale {
     pairs: usize,
     readings: usize,
+    /// Sizes of the store at which the first byte and the memory are looked at, rising.
+    sizes: &'static [usize],
+    at_once: usize,
+    python: bool,
 }
 
-const FULL: Scale = Scale { pairs: 5, readings: 1_000_000 };
-const QUICK: Scale = Scale { pairs: 1, readings: 20_000 };
+const FULL: Scale = Scale { pairs: 5, readings: 1_000_000, sizes: &[1_000_000, 5_000_000], at_once: 16, python: true };
+const LARGE: Scale = Scale { sizes: &[1_000_000, 5_000_000, 50_000_000], ..FULL };
+const QUICK: Scale = Scale { pairs: 1, readings: 20_000, sizes: &[20_000], at_once: 4, python: false };
+
+/// What an incremental pull brings.
+const INCREMENT: u64 = 10_000;
 
 /// One way of getting an export: seconds, and bytes of the file.
 type Measured = Vec<(f64, u64)>;
 
+struct Subject {
+    name: &'static str,
+    plant: Plant,
+    database: String,
+    filled: usize,
+    measured: Measured,
+}
+
 fn main() {
-    let scale = if std::env::args().any(|argument| argument == "--quick") { QUICK } else { FULL };
+    let has = |wish: &str| std::env::args().any(|argument| argument == wish);
+    let scale = if has("--quick") { QUICK } else { FULL };
+    let scale = if has("--large") { LARGE } else { scale };
     programs::build().unwrap_or_else(|error| panic!("{error}"));
     let folder = tempfile::tempdir_in(programs::folder()).unwrap();
     let server = PrivatePostgres::start(&Options::default()).unwrap_or_else(|error| panic!("{error}"));
     let keys = Headquarters::new(&folder.path().join("keys"), folder.path());
     let url = server.new_database();
-    let plants = [("SQLite", SQLITE), ("PostgreSQL", url.as_str())].map(|(name, database)| {
-        let mut plant = Plant::init(&folder.path().join(name), &keys, database, 1, None);
+    let mut subjects = [("SQLite", SQLITE), ("PostgreSQL", url.as_str())].map(|(name, database)| {
+        let plant = Plant::init(&folder.path().join(name), &keys, database, 1, None);
         fs::write(plant.root.join("config/sources.toml"), "").unwrap();
-        let mut store = readings::open(database, &plant.root).unwrap_or_else(|error| panic!("{error}"));
-        fill(store.as_mut(), scale.readings);
-        drop(store);
-        plant.start_and_wait();
-        (name, plant, Measured::new())
+        let database = database.to_owned();
+        Subject { name, plant, database, filled: 0, measured: Measured::new() }
     });
+    for subject in &mut subjects {
+        subject.fill(scale.readings);
+        subject.plant.start_and_wait();
+    }
     // Readings as others keep them, tag and unit in each row: row_to_json has no table to join.
     let name = url.rsplit('/').next().unwrap();
     server.sql(
@@ -59,32 +81,190 @@ fn main() {
         "CREATE TABLE flat AS SELECT r.seq, r.time, t.name AS tag, r.value, t.unit, r.quality FROM readings r
          JOIN tags t ON t.id = r.tag ORDER BY r.seq; ANALYZE",
     );
-    let mut plants = plants;
-    let mut by_hand = Measured::new();
+    let python = if scale.python { Python::start(&url, folder.path()) } else { None };
+    let (mut by_hand, mut by_python) = (Measured::new(), Measured::new());
     for _ in 0..scale.pairs {
         by_hand.push(by_psql(&url, folder.path()));
-        for (name, plant, measured) in &mut plants {
-            measured.push(by_sync_client(plant, &keys, &folder.path().join(format!("{name}-data")), scale.readings));
+        for subject in &mut subjects {
+            let data = folder.path().join(format!("{}-data", subject.name));
+            subject.measured.push(by_sync_client(&subject.plant, &keys, &data, scale.readings));
         }
+        by_python.extend(python.as_ref().map(|python| python.export(folder.path())));
     }
+    drop(python);
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
     table.set_header(["what", "median (s)", "from – to (s)", "MB", "times as fast, median", "from – to"]);
-    add(&mut table, "psql row_to_json | gzip -6", &by_hand, None);
-    for (name, _, measured) in &plants {
-        add(&mut table, &format!("sync_client, {name}"), measured, Some(&by_hand));
+    add(&mut table, "psql row_to_json \\| gzip -6", &by_hand, None);
+    for subject in &subjects {
+        add(&mut table, &format!("sync_client, {}", subject.name), &subject.measured, Some(&by_hand));
+    }
+    if !by_python.is_empty() {
+        add(&mut table, "FastAPI + asyncpg, buffered", &by_python, Some(&by_hand));
+    }
+    println!("{table}\n");
+
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    table.set_header([
+        "store",
+        "readings",
+        "first byte (ms)",
+        "10,000 new, whole (ms)",
+        "agent idle (MB)",
+        "peak, one export (MB)",
+        "peak, all at once (MB)",
+        "at once / one",
+    ]);
+    for size in scale.sizes {
+        for subject in &mut subjects {
+            subject.plant.stop();
+            subject.fill(*size);
+            // So that none profits from what another measurement has left.
+            subject.plant.start_and_wait();
+            table.add_row(subject.look(*size, &scale, &keys, folder.path()));
+        }
     }
     println!("{table}");
 }
 
+impl Subject {
+    /// Until it holds so many readings.
+    fn fill(&mut self, readings: usize) {
+        let mut store = readings::open(&self.database, &self.plant.root).unwrap_or_else(|error| panic!("{error}"));
+        fill(store.as_mut(), self.filled, readings);
+        self.filled = self.filled.max(readings);
+    }
+
+    /// A row of the second table.
+    fn look(&self, readings: usize, scale: &Scale, keys: &Headquarters, folder: &Path) -> Vec<String> {
+        let agent = self.plant.pid("agent");
+        let idle = megabytes(agent, "VmRSS:");
+        let rounds = 2 * scale.pairs + 1;
+        let all = self.first_bytes(keys, rounds, "since=1970-01-01T00:00:00Z");
+        assert_eq!(all[0].count, readings as u64);
+        let (epoch, rest) = all[0].cursor.strip_prefix("1.").unwrap().split_once('.').unwrap();
+        let last: u64 = rest.split('.').next().unwrap().parse().unwrap();
+        let new = self.first_bytes(keys, rounds, &format!("cursor=1.{epoch}.{}.-", last - INCREMENT.min(last)));
+        assert!(new.iter().all(|new| new.count == INCREMENT.min(last)));
+        let milliseconds = |values: Vec<f64>| {
+            let (median, spread) = columns(values.iter().map(|seconds| seconds * 1000.0).collect());
+            format!("{median} ({spread})")
+        };
+        fs::write(format!("/proc/{}/clear_refs", agent.as_raw_nonzero()), "5").unwrap();
+        let (one, _) = by_sync_client(&self.plant, keys, &folder.join("one"), readings);
+        let peak_of_one = megabytes(agent, "VmHWM:");
+        fs::write(format!("/proc/{}/clear_refs", agent.as_raw_nonzero()), "5").unwrap();
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for number in 0..scale.at_once {
+                let data = folder.join(format!("at-once-{number}"));
+                scope.spawn(move || by_sync_client(&self.plant, keys, &data, readings));
+            }
+        });
+        let together = started.elapsed().as_secs_f64() / scale.at_once as f64;
+        vec![
+            self.name.to_owned(),
+            readings.to_string(),
+            milliseconds(all.iter().map(|all| all.first).collect()),
+            milliseconds(new.iter().map(|new| new.whole).collect()),
+            format!("{idle:.1}"),
+            format!("{peak_of_one:.1}"),
+            format!("{:.1}", megabytes(agent, "VmHWM:")),
+            format!("{:.0} %", 100.0 * one / together),
+        ]
+    }
+
+    fn first_bytes(&self, keys: &Headquarters, rounds: usize, query: &str) -> Vec<Answer> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/first_byte.py");
+        let mut python = Command::new("python3");
+        python.arg("-B").arg(script).arg(self.plant.agent_port().to_string()).arg(keys.keys.join("private.pem"));
+        let said = run(python.args([&rounds.to_string(), query])).good();
+        said.lines().map(Answer::parse).collect()
+    }
+}
+
+/// What became of one request.
+struct Answer {
+    first: f64,
+    whole: f64,
+    count: u64,
+    cursor: String,
+}
+
+impl Answer {
+    fn parse(line: &str) -> Self {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let seconds = |at: usize| fields[at].parse().unwrap();
+        Self { first: seconds(0), whole: seconds(1), count: fields[2].parse().unwrap(), cursor: fields[3].to_owned() }
+    }
+}
+
+/// Of a process' memory, in 10^6 bytes.
+fn megabytes(process: Pid, what: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
+}
+
+/// The afternoon's work in Python, with packages of fixed versions in a virtual environment.
+struct Python {
+    server: Child,
+    port: u16,
+}
+
+impl Python {
+    /// `None`, said so, where that cannot be had.
+    fn start(url: &str, folder: &Path) -> Option<Self> {
+        let environment = programs::folder().join("python-bench");
+        let quiet = |command: &mut Command| command.stdout(Stdio::null()).status().is_ok_and(|status| status.success());
+        let packages = ["fastapi==0.115.6", "uvicorn==0.34.0", "asyncpg==0.30.0"];
+        let there = environment.join("bin/uvicorn").exists()
+            || quiet(Command::new("python3").args(["-m", "venv"]).arg(&environment))
+                && quiet(Command::new(environment.join("bin/pip")).args(["install", "--quiet"]).args(packages));
+        if !there {
+            eprintln!("no comparison with Python: it needs python3-venv and packages from PyPI");
+            return None;
+        }
+        let (key, certificate) = (folder.join("bench.key"), folder.join("bench.pem"));
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=bench", "-days", "9", "-keyout"]);
+        run(openssl.arg(&key).arg("-out").arg(&certificate)).good();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Command::new(environment.join("bin/uvicorn"));
+        server.arg("fastapi_export:app").args(["--log-level", "error", "--port", &port.to_string()]);
+        server.arg("--app-dir").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches"));
+        server.arg("--ssl-keyfile").arg(&key).arg("--ssl-certfile").arg(&certificate);
+        let server = server.env("BENCH_DATABASE", url).env("PYTHONDONTWRITEBYTECODE", "1").spawn().unwrap();
+        let python = Self { server, port };
+        wait_for("uvicorn", Duration::from_secs(30), || TcpStream::connect(("127.0.0.1", port)).ok());
+        Some(python)
+    }
+
+    fn export(&self, folder: &Path) -> (f64, u64) {
+        let out = folder.join("python.gz");
+        let started = Instant::now();
+        let url = format!("https://127.0.0.1:{}/export", self.port);
+        run(Command::new("curl").args(["-k", "-s", "-S", "-f", "-o"]).arg(&out).arg(url)).good();
+        (started.elapsed().as_secs_f64(), fs::metadata(out).unwrap().len())
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
 /// 200 tags at a cadence of a second; values walk at random.
-fn fill(store: &mut dyn Store, readings: usize) {
+fn fill(store: &mut dyn Store, from: usize, readings: usize) {
     let mut random = SmallRng::seed_from_u64(1);
     let mut values: Vec<f64> = (0..TAGS).map(|_| random.gen_range(0.0..100.0)).collect();
     let start = Timestamp::parse("2026-02-22T00:00:00Z").unwrap().as_micros();
     let tags: Vec<String> =
         (0..TAGS).map(|tag| format!("line1.press{:02}.temperature{:02}_c", tag / 20, tag % 20)).collect();
-    for batch in 0..readings / BATCH {
+    for batch in from / BATCH..readings / BATCH {
         let of_batch = (batch * BATCH..(batch + 1) * BATCH).map(|number| {
             let tag = number % TAGS;
             values[tag] += random.gen_range(-0.5..0.5);
