@@ -5,6 +5,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a measurement that goes wrong says where")]
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 use comfy_table::{Table, presets};
 use end_to_end::headquarters::Headquarters;
 use end_to_end::plant::Plant;
-use end_to_end::programs::{self, run};
+use end_to_end::programs::{self, program, run};
+use end_to_end::proxy::CuttingProxy;
 use end_to_end::{columns, wait_for};
 use private_postgres::{Options, PrivatePostgres};
 use protocol::Timestamp;
@@ -34,12 +36,15 @@ struct Scale {
     /// Sizes of the store at which the first byte and the memory are looked at, rising.
     sizes: &'static [usize],
     at_once: usize,
+    /// Of the fleet, and readings of each.
+    plants: usize,
     python: bool,
 }
 
-const FULL: Scale = Scale { pairs: 5, readings: 1_000_000, sizes: &[1_000_000, 5_000_000], at_once: 16, python: true };
+const FULL: Scale =
+    Scale { pairs: 5, readings: 1_000_000, sizes: &[1_000_000, 5_000_000], at_once: 16, plants: 100, python: true };
 const LARGE: Scale = Scale { sizes: &[1_000_000, 5_000_000, 50_000_000], ..FULL };
-const QUICK: Scale = Scale { pairs: 1, readings: 20_000, sizes: &[20_000], at_once: 4, python: false };
+const QUICK: Scale = Scale { pairs: 1, readings: 20_000, sizes: &[20_000], at_once: 4, plants: 8, python: false };
 
 /// What an incremental pull brings.
 const INCREMENT: u64 = 10_000;
@@ -125,7 +130,41 @@ fn main() {
             table.add_row(subject.look(*size, &scale, &keys, folder.path()));
         }
     }
-    println!("{table}");
+    println!("{table}\n");
+    fleet(&scale, &subjects[0], &keys, folder.path());
+}
+
+/// So long a slow plant takes for each piece that it sends.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// Plants behind slow lines: one after the other, and sixteen at a time. One plant stands for all of them; what is measured
+/// is how they are waited for.
+fn fleet(scale: &Scale, subject: &Subject, keys: &Headquarters, folder: &Path) {
+    let proxy = CuttingProxy::start(subject.plant.agent_port());
+    proxy.slow_down(SLOW);
+    let since = "2099-01-01T00:00:00Z";
+    let mut text = String::new();
+    for number in 0..scale.plants {
+        let port = proxy.port();
+        write!(text, "[[plant]]\nclient_id = \"plant-{number}\"\nhost = \"127.0.0.1\"\nport = {port}\n").unwrap();
+    }
+    let file = folder.join("fleet.toml");
+    fs::write(&file, text).unwrap();
+    let [one, many] = [1, 16].map(|parallel| {
+        let data = folder.join(format!("fleet-{parallel}"));
+        let started = Instant::now();
+        let mut client = program("sync_client");
+        client.args(["--quiet", "--since", since, "--parallel", &parallel.to_string(), "--fleet"]).arg(&file);
+        run(client.arg("--key").arg(keys.keys.join("private.pem")).arg("--data-dir").arg(data)).good();
+        started.elapsed().as_secs_f64()
+    });
+    let ratio = one / many;
+    println!(
+        "a fleet of {} plants that take {} ms for each piece: {one:.1} s one after the other, {many:.1} s with \
+         --parallel 16: {ratio:.1} times as fast",
+        scale.plants,
+        SLOW.as_millis()
+    );
 }
 
 impl Subject {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use end_to_end::exactly_once;
 use end_to_end::headquarters::Headquarters;
 use end_to_end::programs::run;
+use end_to_end::proxy::CuttingProxy;
 use end_to_end::wait_for;
 use private_postgres::{Options, PrivatePostgres};
 use protocol::Timestamp;
@@ -17,7 +18,6 @@ use readings::{Appended, Batch, Quality, Reading};
 use serde_json::Value;
 use updater::database::ActiveDatabase;
 
-use crate::proxy::CuttingProxy;
 use crate::updating::ATTEMPT;
 use crate::{SERVER, SQLITE, World};
 

@@ -4,11 +4,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use end_to_end::programs::{program, run};
+use end_to_end::proxy::CuttingProxy;
 use end_to_end::wait_for;
 use rand::Rng as _;
 use rustix::process::Pid;
 
-use crate::proxy::CuttingProxy;
 use crate::{KEYS, SERVER, SQLITE, World};
 
 #[test]

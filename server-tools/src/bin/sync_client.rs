@@ -34,13 +34,25 @@ enum Verb {
 #[derive(Args)]
 struct PullArguments {
     /// The plant PC
-    #[arg(long)]
-    host: String,
+    #[arg(long, required_unless_present = "fleet", requires = "client_id")]
+    host: Option<String>,
     #[arg(long, default_value_t = protocol::session::DEFAULT_PORT)]
     port: u16,
     /// What the plant is called here; names its folder
-    #[arg(long, value_name = "ID")]
-    client_id: String,
+    #[arg(long, value_name = "ID", required_unless_present = "fleet")]
+    client_id: Option<String>,
+    /// All plants of this file, instead of one
+    #[arg(long, value_name = "TOML", conflicts_with_all = ["host", "client_id", "fingerprint"])]
+    fleet: Option<PathBuf>,
+    /// Of the fleet only these
+    #[arg(long, value_name = "ID", requires = "fleet", num_args = 1..)]
+    only: Vec<String>,
+    /// Plants of the fleet at a time
+    #[arg(long, value_name = "N", default_value = "16", requires = "fleet")]
+    parallel: std::num::NonZeroUsize,
+    /// Ask how the plant is, and pull nothing
+    #[arg(long, conflicts_with_all = ["update", "since"])]
+    status: bool,
     /// Key that opens sessions
     #[arg(long, value_name = "PEM")]
     key: PathBuf,
@@ -56,7 +68,7 @@ struct PullArguments {
     #[arg(long, value_name = "DIR", default_value = "data_storage")]
     data_dir: PathBuf,
     /// The agent's key, as `--strict` wants it known beforehand and as a changed key is accepted
-    #[arg(long, value_name = "SHA256", value_parser = parse_fingerprint)]
+    #[arg(long, value_name = "SHA256", value_parser = sync::parse_fingerprint)]
     fingerprint: Option<String>,
     /// Refuse an agent whose key is not known yet
     #[arg(long)]
@@ -82,14 +94,6 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text).map_err(|error| error.to_string())
 }
 
-fn parse_fingerprint(text: &str) -> Result<String, String> {
-    let plain: String = text.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
-    match plain.len() == 64 && plain.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        true => Ok(plain),
-        false => Err("64 hexadecimal digits".to_owned()),
-    }
-}
-
 fn main() -> ExitCode {
     protocol::exit::end_at_closed_pipes();
     let arguments = Arguments::parse();
@@ -100,7 +104,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(Verb::Verify { paths, json }) = arguments.verb {
         return sync::verify(&paths, json);
     }
-    let Some(arguments) = arguments.pull else { return Err(Failure::usage("name a plant with --host")) };
+    let Some(arguments) = arguments.pull else { return Err(Failure::usage("name a plant with --host, or a --fleet")) };
     let show = match arguments {
         PullArguments { json: true, .. } => Show::Json,
         PullArguments { quiet: true, .. } => Show::Nothing,
@@ -108,15 +112,16 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let pull = Pull {
         plant: Plant {
-            host: arguments.host,
+            host: arguments.host.unwrap_or_default(),
             port: arguments.port,
-            client_id: arguments.client_id,
+            client_id: arguments.client_id.unwrap_or_default(),
             fingerprint: arguments.fingerprint,
         },
         key: arguments.key,
         passphrase_file: arguments.passphrase_file,
         since: arguments.since,
         update: arguments.update,
+        status_only: arguments.status,
         data_dir: arguments.data_dir,
         strict: arguments.strict,
         auth: match arguments.auth {
@@ -124,5 +129,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Auth::Timestamp => AuthForm::Timestamp,
         },
     };
-    sync::pull(&pull, show)
+    match arguments.fleet {
+        None => sync::pull(&pull, show),
+        Some(file) => {
+            let plants = sync::read_fleet(&file, &arguments.only)?;
+            sync::pull_fleet(&pull, &plants, arguments.parallel.get(), show)
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Lets everything through until it is told otherwise.
 pub struct CuttingProxy {
     port: u16,
     shared: Arc<Shared>,
@@ -23,16 +24,21 @@ struct Shared {
 }
 
 impl CuttingProxy {
+    /// In front of a port of this machine.
+    ///
+    /// # Panics
+    /// If no port can be had.
     pub fn start(target: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
         let shared = Arc::new(Shared::default());
         let proxy = Self { port, shared: shared.clone() };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
                 shared.connections.fetch_add(1, Ordering::SeqCst);
-                let (mut up_from, mut up_to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let (mut up_from, mut up_to) =
+                    (client.try_clone().expect("a file descriptor"), server.try_clone().expect("a file descriptor"));
                 std::thread::spawn(move || {
                     let _ = std::io::copy(&mut up_from, &mut up_to);
                     let _ = up_to.shutdown(Shutdown::Write);
@@ -44,6 +50,7 @@ impl CuttingProxy {
         proxy
     }
 
+    /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -73,6 +80,7 @@ impl CuttingProxy {
         self.shared.passed.load(Ordering::SeqCst)
     }
 
+    /// Made so far.
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::SeqCst)
     }
