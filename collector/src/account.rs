@@ -33,9 +33,9 @@ impl Account {
     pub fn new(sources: &Sources) -> Self {
         let starting = Some("the spool is being read".to_owned());
         let mut collected = Collected { store_error: starting, ..Collected::default() };
-        for source in &sources.simulators {
-            let status = SourceStatus { tags: source.tags as u64, ..SourceStatus::default() };
-            collected.sources.insert(source.name.clone(), status);
+        for (name, tags) in sources.each() {
+            let status = SourceStatus { tags: tags as u64, ..SourceStatus::default() };
+            collected.sources.insert(name.to_owned(), status);
         }
         Self {
             state: Mutex::new(State { collected, latest: HashMap::new() }),

@@ -14,6 +14,7 @@ mod retention;
 pub mod source;
 pub mod spool;
 mod store;
+mod tag;
 
 use std::sync::{Arc, Mutex};
 

@@ -3,9 +3,9 @@
 use comfy_table::{Table, presets};
 use config::{InstallRoot, Settings, Sources};
 use protocol::{Failure, Timestamp};
-use readings::{Quality, Reading};
+use readings::Quality;
 
-use crate::source::Simulator;
+use crate::source::{Shown, gather_all};
 
 /// Gathers every source once and prints what came; nothing is stored.
 ///
@@ -18,16 +18,15 @@ pub async fn gather_once(root: &InstallRoot) -> Result<(), Failure> {
     if sources.is_empty() {
         return Err(Failure::configuration(format!("{} names no source; add one", root.sources_file().display())));
     }
-    let readings: Vec<Reading> = sources.simulators.iter().flat_map(|source| Simulator::new(source).gather()).collect();
-    println!("{}", table(&readings));
+    println!("{}", table(&gather_all(&sources).await));
     Ok(())
 }
 
-fn table(readings: &[Reading]) -> Table {
+fn table(gathered: &[Shown]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["tag", "value", "unit", "quality", "age", "error"]);
     let now = Timestamp::now();
-    for reading in readings {
+    for Shown { reading, error } in gathered {
         let value = match (&reading.text, reading.value) {
             (Some(text), _) => text.clone(),
             (None, Some(value)) => value.to_string(),
@@ -39,8 +38,9 @@ fn table(readings: &[Reading]) -> Table {
             Quality::BAD => "bad".to_owned(),
             Quality(other) => other.to_string(),
         };
+        let error = error.as_deref().unwrap_or("");
         let age = format!("{:.1} s", now.since(reading.time).as_secs_f64());
-        table.add_row([&reading.tag, value.as_str(), reading.unit.as_deref().unwrap_or(""), &quality, &age, ""]);
+        table.add_row([&reading.tag, value.as_str(), reading.unit.as_deref().unwrap_or(""), &quality, &age, error]);
     }
     table
 }

@@ -12,7 +12,10 @@ pub use credentials::Credentials;
 pub use mistake::{Mistake, Mistakes};
 pub use root::InstallRoot;
 pub use settings::{AuthForms, Language, LogFormat, LogLevel, Settings, Unbound};
-pub use sources::{SimulatorSource, Sources};
+pub use sources::{
+    ByteOrder, Deadband, MOST_REGISTERS, ModbusGroup, ModbusKind, ModbusSource, ModbusTable, ModbusTag,
+    SimulatorSource, Sources, TagSettings,
+};
 
 /// `config/config.txt` as `watchdog init` lays it out: every key with its default, commented.
 pub const DEFAULT_CONFIG: &str = include_str!("../config.txt");

@@ -1,22 +1,45 @@
-//! Where readings come from. Each source runs as a task of its own, so that a slow one delays no other.
+//! Where readings come from. Each device has a task of its own, so that a slow one delays no other.
 
+mod modbus;
 mod simulator;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::Sources;
+use config::{Sources, TagSettings};
+use protocol::Timestamp;
+use rand::Rng as _;
 use readings::Reading;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::Instant;
 
+use self::modbus::Modbus;
+use self::simulator::Simulator;
 use crate::account::Account;
-
-pub use simulator::Simulator;
+use crate::tag::{Sample, Tag};
 
 /// Where gathered readings go; waits while the disk is slower than the devices.
 pub type Readings = mpsc::Sender<Vec<Reading>>;
+
+/// What one poll of a group brought: tags by their places in the group, and what came of each.
+pub type Gathered = Vec<(usize, Result<Sample, String>)>;
+
+/// Something that is asked for its tags' values, group by group.
+pub trait Device: Send + 'static {
+    fn name(&self) -> &str;
+
+    /// How often each group is polled, and what is in it.
+    fn groups(&self) -> Vec<(Duration, Vec<&TagSettings>)>;
+
+    /// Asks for a group's values. An error means that the device does not answer; what it refuses of single tags stands
+    /// beside them.
+    fn gather(&mut self, group: usize) -> impl Future<Output = Result<Gathered, String>> + Send;
+}
+
+/// After a device has not answered; then twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// All sources at work.
 pub struct Polling {
@@ -35,33 +58,210 @@ impl Polling {
 pub fn start(sources: &Sources, readings: &Readings, account: &Arc<Account>) -> Polling {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
+    let task = |readings: &Readings| (readings.clone(), account.clone(), stopped.clone());
     for source in &sources.simulators {
-        let simulator = Simulator::new(source);
-        tasks.spawn(poll(simulator, source.period, readings.clone(), account.clone(), stopped.clone()));
+        let (readings, account, stopped) = task(readings);
+        tasks.spawn(poll(Simulator::new(source), readings, account, stopped));
+    }
+    for source in &sources.modbus {
+        let (readings, account, stopped) = task(readings);
+        tasks.spawn(poll(Modbus::new(source), readings, account, stopped));
     }
     Polling { tasks, stop }
 }
 
-/// On the monotonic clock: a jump of the wall clock neither bunches nor skips polls, and a poll that took too long is
-/// followed by the next one on the old beat.
-async fn poll(
-    mut source: Simulator,
+struct Group {
     period: Duration,
-    readings: Readings,
-    account: Arc<Account>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let mut beat = tokio::time::interval(period);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    due: Instant,
+    tags: Vec<Tag>,
+}
+
+impl Group {
+    fn all_of(device: &impl Device) -> Vec<Self> {
+        let due = Instant::now();
+        let groups = device.groups().into_iter();
+        groups.map(|(period, tags)| Self { period, due, tags: tags.into_iter().map(Tag::new).collect() }).collect()
+    }
+
+    /// The next beat that is still to come: one that was missed is not made up for.
+    fn next_beat(&mut self, now: Instant) {
+        let missed = now.saturating_duration_since(self.due).as_nanos() / self.period.as_nanos().max(1);
+        self.due += self.period * (u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1);
+    }
+
+    /// Every tag without a value, told as often as it is to be kept.
+    fn silent(&mut self, time: Timestamp, now: Instant, readings: &mut Vec<Reading>) {
+        readings.extend(self.tags.iter_mut().filter_map(|tag| tag.keep(Sample::bad(time), now)));
+    }
+}
+
+/// On the monotonic clock: a jump of the wall clock neither bunches nor skips polls. A device that does not answer gives
+/// one reading of bad quality a tag, and is asked again after growing pauses.
+async fn poll(mut device: impl Device, readings: Readings, account: Arc<Account>, mut stopped: watch::Receiver<bool>) {
+    let mut groups = Group::all_of(&device);
+    let mut pause = FIRST_PAUSE;
     loop {
-        tokio::select! {
+        let Some(at) = (0..groups.len()).min_by_key(|at| groups[*at].due) else { return };
+        let gathered = tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
-            _ = beat.tick() => {}
-        }
-        let gathered = source.gather();
-        account.gathered(source.name(), &gathered, None);
-        if readings.send(gathered).await.is_err() {
+            gathered = async {
+                tokio::time::sleep_until(groups[at].due).await;
+                device.gather(at).await
+            } => gathered,
+        };
+        let now = Instant::now();
+        let mut kept = Vec::new();
+        let error = match gathered {
+            Ok(gathered) => {
+                let error = gathered.iter().find_map(|(_, outcome)| outcome.as_ref().err().cloned());
+                for (tag, outcome) in gathered {
+                    let sample = outcome.unwrap_or_else(|_| Sample::bad(Timestamp::now()));
+                    kept.extend(groups[at].tags[tag].keep(sample, now));
+                }
+                groups[at].next_beat(now);
+                pause = FIRST_PAUSE;
+                error
+            }
+            Err(error) => {
+                let time = Timestamp::now();
+                let again = now + pause.mul_f64(rand::thread_rng().gen_range(0.75..1.25));
+                for group in &mut groups {
+                    group.silent(time, now, &mut kept);
+                    group.due = again;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                Some(error)
+            }
+        };
+        account.gathered(device.name(), &kept, error);
+        if !kept.is_empty() && readings.send(kept).await.is_err() {
             return;
         }
+    }
+}
+
+/// What one gather of a tag brought, for a person.
+pub struct Shown {
+    pub reading: Reading,
+    pub error: Option<String>,
+}
+
+/// Asks every source once, all at a time.
+pub async fn gather_all(sources: &Sources) -> Vec<Shown> {
+    let mut tasks = JoinSet::new();
+    let mut number = 0;
+    for source in &sources.simulators {
+        tasks.spawn(gather_one(number, Simulator::new(source)));
+        number += 1;
+    }
+    for source in &sources.modbus {
+        tasks.spawn(gather_one(number, Modbus::new(source)));
+        number += 1;
+    }
+    // In the order of the file, whichever answers first.
+    let mut gathered = tasks.join_all().await;
+    gathered.sort_by_key(|(number, _)| *number);
+    gathered.into_iter().flat_map(|(_, shown)| shown).collect()
+}
+
+async fn gather_one(number: usize, mut device: impl Device) -> (usize, Vec<Shown>) {
+    let mut shown = Vec::new();
+    for (at, group) in Group::all_of(&device).into_iter().enumerate() {
+        let outcome = device.gather(at).await;
+        let silence = outcome.as_ref().err().cloned();
+        let mut gathered = outcome.unwrap_or_default();
+        gathered.sort_by_key(|(tag, _)| *tag);
+        let mut gathered = gathered.into_iter().peekable();
+        for (at, tag) in group.tags.iter().enumerate() {
+            let of_tag = gathered.next_if(|(tag, _)| *tag == at).map(|(_, outcome)| outcome);
+            let (sample, error) = match of_tag {
+                Some(Ok(sample)) => (sample, None),
+                Some(Err(error)) => (Sample::bad(Timestamp::now()), Some(error)),
+                None => (Sample::bad(Timestamp::now()), silence.clone()),
+            };
+            shown.push(Shown { reading: tag.reading(sample), error });
+        }
+    }
+    (number, shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A device of one tag that answers as it is told, and says when it was asked.
+    struct Told {
+        settings: TagSettings,
+        answers: Box<dyn Iterator<Item = Option<f64>> + Send>,
+        asked: Arc<Mutex<Vec<Instant>>>,
+    }
+
+    impl Device for Told {
+        fn name(&self) -> &str {
+            "told"
+        }
+
+        fn groups(&self) -> Vec<(Duration, Vec<&TagSettings>)> {
+            vec![(Duration::from_secs(1), vec![&self.settings])]
+        }
+
+        async fn gather(&mut self, _: usize) -> Result<Gathered, String> {
+            self.asked.lock().unwrap().push(Instant::now());
+            match self.answers.next() {
+                Some(Some(value)) => Ok(vec![(0, Ok(Sample::of_value(Timestamp::EPOCH, value)))]),
+                _ => Err("silence".to_owned()),
+            }
+        }
+    }
+
+    /// Qualities of the readings that came of these answers, and when the device was asked, in seconds from the start.
+    async fn polled(answers: Vec<Option<f64>>, until: Duration) -> (Vec<u8>, Vec<f64>) {
+        let settings = TagSettings { name: "told.tag".to_owned(), ..TagSettings::default() };
+        let (asked, start) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
+        let device = Told { settings, answers: Box::new(answers.into_iter()), asked: asked.clone() };
+        let (readings, mut gathers) = mpsc::channel(1000);
+        let (stop, stopped) = watch::channel(false);
+        let account = Arc::new(Account::new(&Sources::default()));
+        let task = tokio::spawn(poll(device, readings, account, stopped));
+        tokio::time::sleep_until(start + until).await;
+        stop.send_replace(true);
+        task.await.unwrap();
+        let mut qualities = Vec::new();
+        while let Some(gather) = gathers.recv().await {
+            qualities.extend(gather.into_iter().map(|reading| reading.quality.0));
+        }
+        let asked = asked.lock().unwrap().iter().map(|at| at.duration_since(start).as_secs_f64()).collect();
+        (qualities, asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_that_answers_is_asked_on_its_beat() {
+        let (qualities, asked) = polled(vec![Some(1.0); 20], Duration::from_millis(5500)).await;
+        assert_eq!(qualities, [192; 6]);
+        assert!(asked.iter().zip(0..).all(|(asked, second)| (asked - f64::from(second)).abs() < 0.01), "{asked:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_device_is_told_once_and_asked_after_growing_pauses() {
+        let answers: Vec<_> = [vec![Some(1.0)], vec![None; 9], vec![Some(2.0); 3]].concat();
+        let (qualities, asked) = polled(answers, Duration::from_secs(600)).await;
+        assert_eq!(qualities[..5], [192, 0, 192, 192, 192]);
+        let pauses: Vec<f64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        for (pause, expected) in pauses[1..].iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]) {
+            assert!((0.74..1.26).contains(&(pause / expected)), "{pauses:?}");
+        }
+        assert!((pauses[10] - 1.0).abs() < 0.01, "on its beat again: {pauses:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beat_that_was_missed_is_not_made_up_for() {
+        let mut group = Group { period: Duration::from_secs(1), due: Instant::now(), tags: Vec::new() };
+        let start = group.due;
+        group.next_beat(start + Duration::from_millis(3400));
+        assert_eq!(group.due, start + Duration::from_secs(4));
+        group.next_beat(group.due + Duration::from_millis(1));
+        assert_eq!(group.due, start + Duration::from_secs(5));
     }
 }

@@ -1,24 +1,27 @@
 //! A line of machines that exists in memory only. Its values wander as real ones do: slowly, within limits, with
 //! the resolution of a sensor.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use config::SimulatorSource;
+use config::{SimulatorSource, TagSettings};
 use protocol::Timestamp;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
-use readings::{Quality, Reading};
+use readings::Quality;
+
+use super::{Device, Gathered};
+use crate::tag::Sample;
 
 pub struct Simulator {
     name: String,
+    period: Duration,
     tags: Vec<Tag>,
     random: SmallRng,
 }
 
 struct Tag {
-    name: Arc<str>,
+    settings: TagSettings,
     kind: &'static Kind,
-    unit: Option<Arc<str>>,
     value: f64,
 }
 
@@ -49,31 +52,34 @@ impl Simulator {
         let mut random = SmallRng::seed_from_u64(seed);
         let tags = (0..source.tags).map(|at| {
             let kind = &KINDS[at % KINDS.len()];
-            Tag {
-                name: format!("{}.station{:02}.{}", source.name, at / KINDS.len() + 1, kind.word).into(),
-                kind,
-                unit: kind.unit.map(Arc::from),
-                value: random.gen_range(kind.low..kind.high),
-            }
+            let name = format!("{}.station{:02}.{}", source.name, at / KINDS.len() + 1, kind.word);
+            let settings = TagSettings { name, unit: kind.unit.map(str::to_owned), ..TagSettings::default() };
+            Tag { settings, kind, value: random.gen_range(kind.low..kind.high) }
         });
         let tags = tags.collect();
-        Self { name: source.name.clone(), tags, random }
+        Self { name: source.name.clone(), period: source.period, tags, random }
     }
+}
 
-    pub fn name(&self) -> &str {
+impl Device for Simulator {
+    fn name(&self) -> &str {
         &self.name
     }
 
-    /// One reading of every tag, all of one time.
-    pub fn gather(&mut self) -> Vec<Reading> {
+    fn groups(&self) -> Vec<(Duration, Vec<&TagSettings>)> {
+        vec![(self.period, self.tags.iter().map(|tag| &tag.settings).collect())]
+    }
+
+    /// Every tag, all of one time.
+    async fn gather(&mut self, _: usize) -> Result<Gathered, String> {
         let time = Timestamp::now();
         let Self { tags, random, .. } = self;
-        tags.iter_mut().map(|tag| tag.read(time, random)).collect()
+        Ok(tags.iter_mut().enumerate().map(|(at, tag)| (at, Ok(tag.read(time, random)))).collect())
     }
 }
 
 impl Tag {
-    fn read(&mut self, time: Timestamp, random: &mut SmallRng) -> Reading {
+    fn read(&mut self, time: Timestamp, random: &mut SmallRng) -> Sample {
         let Kind { low, high, resolution, .. } = *self.kind;
         let step = (high - low) * 0.01;
         self.value = (self.value + random.gen_range(-step..step)).clamp(low, high);
@@ -81,35 +87,25 @@ impl Tag {
         let steps = (self.value / resolution).round();
         let value = (steps * resolution * 1000.0).round() / 1000.0;
         let text = (self.kind.word == "state").then(|| STATES[(value as usize).min(STATES.len() - 1)].to_owned());
-        Reading {
-            time,
-            tag: self.name.clone(),
-            value: Some(value),
-            unit: self.unit.clone(),
-            quality: Quality::GOOD,
-            text,
-        }
-        .normalised()
+        Sample { time, value: Some(value), text, quality: Quality::GOOD }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    #[test]
-    fn a_gather_has_each_tag_once_within_its_limits() {
+    #[tokio::test]
+    async fn a_gather_has_each_tag_once_within_its_limits() {
         let source = SimulatorSource { name: "line1".into(), tags: 50, period: Duration::from_secs(1) };
         let mut simulator = Simulator::new(&source);
         for _ in 0..100 {
-            let gathered = simulator.gather();
-            let names: std::collections::HashSet<_> = gathered.iter().map(|reading| reading.tag.clone()).collect();
-            assert_eq!((gathered.len(), names.len()), (50, 50));
-            for (reading, kind) in gathered.iter().zip(KINDS.iter().cycle()) {
-                assert!((kind.low..=kind.high).contains(&reading.value.unwrap()), "{reading:?}");
-                assert_eq!(reading.text.is_some(), kind.word == "state");
+            let gathered = simulator.gather(0).await.unwrap();
+            assert_eq!(gathered.iter().map(|(at, _)| *at).collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
+            for ((_, sample), kind) in gathered.iter().zip(KINDS.iter().cycle()) {
+                let sample = sample.as_ref().unwrap();
+                assert!((kind.low..=kind.high).contains(&sample.value.unwrap()), "{sample:?}");
+                assert_eq!(sample.text.is_some(), kind.word == "state");
             }
         }
     }

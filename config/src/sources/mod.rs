@@ -1,0 +1,160 @@
+mod checks;
+mod modbus;
+mod tag;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::mistake::{self, Mistakes};
+use checks::Checks;
+
+pub use modbus::{ByteOrder, MOST_REGISTERS, ModbusGroup, ModbusKind, ModbusSource, ModbusTable, ModbusTag};
+pub use tag::{Deadband, TagSettings};
+
+/// `config/sources.toml`: what is read, and how often.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sources {
+    pub simulators: Vec<SimulatorSource>,
+    pub modbus: Vec<ModbusSource>,
+}
+
+/// A line of machines that exists in memory only.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SimulatorSource {
+    pub name: String,
+    pub tags: usize,
+    pub period: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    simulator: Vec<Simulator>,
+    #[serde(default)]
+    modbus: Vec<modbus::File>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Simulator {
+    name: Spanned<String>,
+    tags: Spanned<i64>,
+    period_seconds: Option<Spanned<f64>>,
+}
+
+const MOST_TAGS: i64 = 100_000;
+
+impl Sources {
+    /// # Errors
+    /// All [`Mistakes`] at once, but for TOML that cannot be read on from.
+    pub fn read(path: &Path) -> Result<Self, Mistakes> {
+        Self::parse(&mistake::read(path)?, &path.display().to_string())
+    }
+
+    fn parse(text: &str, file: &str) -> Result<Self, Mistakes> {
+        let mut checks = Checks::new(text, file);
+        let parsed: File = toml::from_str(text).map_err(|error| {
+            checks.mistake_at(error.span().map(|span| span.start), error.message().replace('\n', " "))
+        })?;
+        let simulators = parsed.simulator.into_iter().map(|source| source.check(&mut checks)).collect();
+        let modbus = parsed.modbus.into_iter().map(|source| source.check(&mut checks)).collect();
+        checks.end().map(|()| Self { simulators, modbus })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.each().next().is_none()
+    }
+
+    /// Name of each source, and how many tags it has.
+    pub fn each(&self) -> impl Iterator<Item = (&str, usize)> {
+        let simulators = self.simulators.iter().map(|source| (source.name.as_str(), source.tags));
+        let modbus = self
+            .modbus
+            .iter()
+            .map(|source| (source.name.as_str(), source.groups.iter().map(|group| group.tags.len()).sum()));
+        simulators.chain(modbus)
+    }
+}
+
+impl Simulator {
+    fn check(self, checks: &mut Checks<'_>) -> SimulatorSource {
+        let name = checks.source_name(&self.name);
+        let tags = checks.whole("tags", &self.tags, 1..=MOST_TAGS).unwrap_or(1_u32) as usize;
+        let period = self.period_seconds.map(|seconds| checks.period("period_seconds", &seconds));
+        SimulatorSource { name, tags, period: period.unwrap_or(Duration::from_secs(1)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simulated_line_is_read() {
+        let sources = Sources::parse("[[simulator]]\nname = \"line1\"\ntags = 50\n", "sources.toml").unwrap();
+        assert_eq!(
+            sources.simulators,
+            [SimulatorSource { name: "line1".into(), tags: 50, period: Duration::from_secs(1) }]
+        );
+        assert!(Sources::parse(crate::DEFAULT_SOURCES, "sources.toml").unwrap().is_empty());
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_lines() {
+        let text = "[[simulator]]\nname = \"a b\"\ntags = 0\n\n[[simulator]]\nname = \"x\"\ntags = 1\nperiod_seconds = 0.0\n\n[[simulator]]\nname = \"x\"\ntags = 1\n";
+        let mistakes = Sources::parse(text, "sources.toml").unwrap_err();
+        let lines: Vec<_> = mistakes.0.iter().map(|mistake| mistake.line).collect();
+        assert_eq!(lines, [Some(2), Some(3), Some(8), Some(11)]);
+        for (text, line) in [
+            ("[[simulator]\n", 1),
+            ("\n[[simulator]]\nname = \"x\"\ntags = 1\ncolour = 1\n", 5),
+            ("\n\n[[profibus]]\n", 3),
+        ] {
+            assert_eq!(Sources::parse(text, "sources.toml").unwrap_err().0[0].line, Some(line), "{text}");
+        }
+    }
+
+    const MODBUS: &str = "[[modbus]]\nname = \"press\"\naddress = \"10.0.0.5\"\nunit_id = 3\n\n\
+        [[modbus.group]]\nperiod_seconds = 0.5\n\n[[modbus.group.tag]]\nname = \"oil.temp_c\"\naddress = 100\n\
+        type = \"int16\"\nscale = 0.1\nunit = \"C\"\ndeadband = \"1 %\"\nheartbeat_seconds = 60\n";
+
+    #[test]
+    fn a_modbus_device_is_read() {
+        let sources = Sources::parse(MODBUS, "sources.toml").unwrap();
+        let [source] = sources.modbus.as_slice() else { panic!("{sources:?}") };
+        assert_eq!((source.address.as_str(), source.timeout), ("10.0.0.5:502", Duration::from_secs(1)));
+        let tag = &source.groups[0].tags[0];
+        assert_eq!((tag.settings.name.as_str(), tag.unit_id, tag.address), ("press.oil.temp_c", 3, 100));
+        assert_eq!((tag.kind, tag.table, tag.byte_order), (ModbusKind::Int16, ModbusTable::Holding, ByteOrder::Big));
+        assert_eq!(tag.settings.deadband, Some(Deadband::Percent(1.0)));
+        assert_eq!(sources.each().collect::<Vec<_>>(), [("press", 1)]);
+    }
+
+    #[test]
+    fn a_tags_mistakes_are_named_with_their_lines() {
+        let wrong = [
+            ("address = 100", "address = 70000", 11),
+            ("type = \"int16\"", "type = \"int17\"", 12),
+            ("scale = 0.1", "scale = 0.0", 13),
+            ("\"1 %\"", "\"a little\"", 15),
+            ("heartbeat_seconds = 60", "heartbeat_seconds = -1.0", 16),
+            ("heartbeat_seconds = 60", "clamp_min = 2\nclamp_max = 1", 17),
+            ("heartbeat_seconds = 60", "bit = 3", 16),
+            ("heartbeat_seconds = 60", "table = \"coil\"", 12),
+            ("type = \"int16\"", "type = \"text\"", 12),
+            ("name = \"oil.temp_c\"", "name = \" \"", 10),
+            ("unit_id = 3", "unit_id = 256", 4),
+            ("period_seconds = 0.5", "period_seconds = 0", 7),
+        ];
+        for (right, wrong, line) in wrong {
+            let mistakes = Sources::parse(&MODBUS.replace(right, wrong), "sources.toml").unwrap_err();
+            assert_eq!(mistakes.0[0].line, Some(line), "{wrong}: {mistakes}");
+        }
+        let twice = MODBUS.to_owned() + &MODBUS[MODBUS.find("[[modbus.group.tag]]").unwrap()..];
+        assert_eq!(Sources::parse(&twice, "sources.toml").unwrap_err().0[0].line, Some(18));
+    }
+}
