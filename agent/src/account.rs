@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use daemon::{Control, Metrics, Readiness};
 use protocol::Timestamp;
-use protocol::control::{Exported, HqKey};
+use protocol::control::Exported;
 
 pub struct Account {
     control: Arc<Control>,
@@ -39,10 +39,10 @@ impl Account {
         self.rows.fetch_add(rows, Ordering::Relaxed);
     }
 
-    /// What the supervisor is told of exports.
-    pub fn told(&self, keys: Vec<HqKey>, last_success: Option<Timestamp>) -> Exported {
-        *lock(&self.last_success) = last_success;
-        Exported { last_success, rows_total: self.rows.load(Ordering::Relaxed), keys }
+    /// What the supervisor is told of exports, with what is counted here.
+    pub fn told(&self, exported: Exported) -> Exported {
+        *lock(&self.last_success) = exported.last_success;
+        Exported { rows_total: self.rows.load(Ordering::Relaxed), ..exported }
     }
 
     /// Age of the oldest reading that is accepted and cannot be exported yet, because it waits in the spool.

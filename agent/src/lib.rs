@@ -37,6 +37,8 @@ pub(crate) struct Agent {
     pub exporter: Exporter,
     pub deliveries: Deliveries,
     pub account: Arc<Account>,
+    /// Held by whoever tells the supervisor of exports.
+    telling: Mutex<()>,
 }
 
 /// Runs until it is told to stop; what is being exported then has some seconds to end.
@@ -65,7 +67,17 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let exporter = Exporter::new(database, root.clone(), cuts, control.clone());
     let deliveries = Deliveries::new(root);
     let root = root.clone();
-    let agent = Arc::new(Agent { root, settings, control, certificate, sessions, exporter, deliveries, account });
+    let agent = Arc::new(Agent {
+        root,
+        settings,
+        control,
+        certificate,
+        sessions,
+        exporter,
+        deliveries,
+        account,
+        telling: Mutex::default(),
+    });
 
     let listener = server::bind(&agent.settings).await?;
     let address = listener.local_addr().map_err(|error| Failure::failed(error.to_string()))?;
@@ -84,10 +96,12 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
 }
 
 impl Agent {
-    /// Tells the supervisor who has fetched what: for the portal, and for retention.
+    /// Tells the supervisor who has fetched what: for the portal, and for retention. Waits for the disk.
     fn tell_exported(&self) {
-        match self.exporter.keys() {
-            Ok((keys, last_success)) => self.control.say(&FromChild::Exported(self.account.told(keys, last_success))),
+        // Of two that tell, the later one has read later.
+        let _turn = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.exporter.told() {
+            Ok(exported) => self.control.say(&FromChild::Exported(self.account.told(exported))),
             Err(error) => tracing::warn!(%error, "who has fetched what could not be read"),
         }
     }

@@ -128,7 +128,7 @@ impl Work {
             if !self.control.is_frozen() {
                 self.holds(None);
             }
-            let outcome = self.store_all().and_then(|()| self.retire());
+            let outcome = self.store_all().map(|()| self.retire());
             // Said only after the connection is closed: from here on the database may be copied.
             self.holds(self.control.frozen_for().filter(|_| self.connection.is_none()));
             let wait = match &outcome {
@@ -215,10 +215,18 @@ impl Work {
     }
 
     /// After all batches, drops some readings that have had their time; says whether there are more.
-    fn retire(&mut self) -> Result<bool, StoreError> {
-        let (Some(connection), Some(retention)) = (&mut self.connection, &mut self.retention) else { return Ok(false) };
-        let exported = self.control.plant_status().and_then(|status| status.exported);
-        retention.work(connection.store.as_mut(), &exported.map(|exported| exported.keys).unwrap_or_default())
+    fn retire(&mut self) -> bool {
+        let (Some(connection), Some(retention)) = (&mut self.connection, &mut self.retention) else { return false };
+        if self.stopping.load(Ordering::Acquire) {
+            return false;
+        }
+        let exported = self.control.plant_status().and_then(|status| status.exported).unwrap_or_default();
+        retention.work(connection.store.as_mut(), &exported).unwrap_or_else(|error| {
+            // Storing goes on; if the store is gone, the next batch finds out.
+            tracing::warn!(%error, "old readings could not be dropped");
+            retention.rest();
+            false
+        })
     }
 
     /// Compares the database with what the spool knows of it, and begins a new epoch if it is another one, or behind.

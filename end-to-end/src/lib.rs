@@ -1,7 +1,7 @@
 //! The whole product, started as its users start it: what the demo and the stories have in common.
 //!
 //! [`programs`] finds the built executables, [`headquarters`] has keys and pulls, [`plant`] is an install root with a
-//! running watchdog, [`portal`] is how its operator is played, [`proxy`] cuts connections, [`release`] is a new version as a publisher makes it,
+//! running watchdog, [`portal`] is how its operator is played, [`proxy`] cuts connections, [`python`] starts device servers from PyPI, [`release`] is a new version as a publisher makes it,
 //! [`exactly_once`] compares what HQ has with what the plant stored, [`crash_points`] kills an update wherever it
 //! changes something, and [`lossy_disk`] cuts the power there.
 
@@ -15,6 +15,7 @@ pub mod plant;
 pub mod portal;
 pub mod programs;
 pub mod proxy;
+pub mod python;
 pub mod release;
 
 use std::time::{Duration, Instant};

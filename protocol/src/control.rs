@@ -339,6 +339,9 @@ pub struct Exported {
     /// Whoever ever asked for an export.
     #[serde(default)]
     pub keys: Vec<HqKey>,
+    /// When the record of that was lost: there may be others.
+    #[serde(default)]
+    pub forgot_at: Option<Timestamp>,
 }
 
 /// What one key of HQ has fetched.
@@ -346,8 +349,10 @@ pub struct Exported {
 pub struct HqKey {
     /// Its id.
     pub key: String,
-    /// When it last asked for an export.
+    /// When it last asked for an export, by the plant's clock.
     pub asked_at: Timestamp,
+    /// The same by HQ's.
+    pub signed_at: Timestamp,
     /// Up to where it has confirmed to have everything.
     pub acknowledged: Option<Acknowledged>,
 }

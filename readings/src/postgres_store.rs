@@ -14,7 +14,7 @@ use crate::migrations::{self, Applied, Schema};
 use crate::postgres_copy::{CopyConnection, copy_frames};
 use crate::postgres_url;
 use crate::reading::{Quality, Reading};
-use crate::retention::{self, Retirement};
+use crate::retention::{self, BatchRow, Chosen, GapRow, Retirement};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
 use crate::tags::{Tag, Tags};
 
@@ -201,37 +201,11 @@ fn time(row: &postgres::Row, column: usize) -> Timestamp {
     Timestamp::from_micros(row.get(column)).unwrap_or(Timestamp::EPOCH)
 }
 
-/// The last place of the batches to drop in one go, if any may be.
-fn retired_through(transaction: &mut Transaction<'_>, retirement: &Retirement) -> Result<Option<i64>, StoreError> {
-    let (before, latest) = (retirement.before.with_micros(), retirement.latest().with_micros());
-    let young: Option<i64> = transaction
-        .query_opt(
-            &format!(
-                "SELECT first_seq FROM batches WHERE last_time BETWEEN '{before}' AND '{latest}'
-                 ORDER BY last_seq LIMIT 1"
-            ),
-            &[],
-        )?
-        .map(|row| row.get(0));
-    let query = format!(
-        "SELECT last_seq FROM batches WHERE last_seq <= $1 AND last_seq < $2 AND last_time < '{before}'
-         ORDER BY last_seq DESC LIMIT 1"
-    );
-    let end = transaction.query_opt(&query, &[&signed(retirement.through_seq), &young.unwrap_or(i64::MAX)])?;
-    let Some(end) = end.map(|row| row.get::<_, i64>(0)) else { return Ok(None) };
-    let through = transaction.query_one(
-        "SELECT max(last_seq) FROM batches
-         WHERE last_seq <= $1 AND first_seq < $2 + (SELECT min(seq) FROM readings)",
-        &[&end, &signed(retention::AT_ONCE)],
-    )?;
-    Ok(through.get(0))
-}
-
 impl Store for PostgresStore {
     fn head(&mut self) -> Result<Head, StoreError> {
         // One statement, so one snapshot.
         let rows = self.client.query(
-            "SELECT h.last_seq, coalesce((SELECT min(seq) FROM readings), h.last_seq + 1), e.epoch, e.first_seq
+            "SELECT h.last_seq, coalesce((SELECT first_seq FROM batches ORDER BY last_seq LIMIT 1), h.last_seq + 1), e.epoch, e.first_seq
              FROM head h, epochs e ORDER BY e.number",
             &[],
         )?;
@@ -349,26 +323,44 @@ impl Store for PostgresStore {
     }
 
     fn retire(&mut self, retirement: &Retirement) -> Result<u64, StoreError> {
+        let chosen = retirement.choose(&mut |behind| {
+            let rows = self.client.query(
+                "SELECT first_seq, last_seq, (extract(epoch FROM first_time) * 1000000)::bigint,
+                     (extract(epoch FROM last_time) * 1000000)::bigint FROM batches WHERE last_seq > $1
+                 ORDER BY last_seq LIMIT $2",
+                &[&signed(behind), &i64::from(retention::LOOKED_AT)],
+            )?;
+            let batch = |row: &postgres::Row| BatchRow {
+                first_seq: unsigned(row.get(0)),
+                last_seq: unsigned(row.get(1)),
+                first_time: time(row, 2),
+                last_time: time(row, 3),
+            };
+            Ok(rows.iter().map(batch).collect())
+        })?;
+        let Some(Chosen { first_seq, through, first_time, last_time }) = chosen else { return Ok(0) };
+        let (first_seq, through) = (signed(first_seq), signed(through));
         let mut transaction = self.client.transaction()?;
-        let Some(through) = retired_through(&mut transaction, retirement)? else { return Ok(0) };
-        let batches = transaction.query_one(
-            "WITH dropped AS (DELETE FROM batches WHERE last_seq <= $1 RETURNING first_seq, first_time, last_time)
-             SELECT min(first_seq), (extract(epoch FROM min(first_time)) * 1000000)::bigint,
-                 (extract(epoch FROM max(last_time)) * 1000000)::bigint FROM dropped",
-            &[&through],
-        )?;
-        let (first_seq, from, to): (i64, _, _) = (batches.get(0), time(&batches, 1), time(&batches, 2));
+        transaction.execute("DELETE FROM batches WHERE last_seq <= $1", &[&through])?;
         let readings = transaction.execute("DELETE FROM readings WHERE seq <= $1", &[&through])?;
-        // One gap for as long as it goes on for the same reason.
         let grown = transaction.execute(
             "UPDATE gaps SET at_seq = $1, first_time = least(first_time, $3::text::timestamptz),
                  last_time = greatest(last_time, $4::text::timestamptz), readings = readings + $5
-             WHERE first_seq IS NOT NULL AND at_seq = $2::bigint - 1 AND reason = $6",
-            &[&through, &first_seq, &from.with_micros(), &to.with_micros(), &signed(readings), &retirement.reason],
+             WHERE first_seq IS NOT NULL AND at_seq = $2::bigint - 1 AND reason = $6
+               AND first_time > $7::text::timestamptz",
+            &[
+                &through,
+                &first_seq,
+                &first_time.with_micros(),
+                &last_time.with_micros(),
+                &signed(readings),
+                &retirement.reason,
+                &last_time.saturating_sub(retention::GROWS_FOR).with_micros(),
+            ],
         )?;
         if grown == 0 {
-            let reason = retirement.reason.to_owned();
-            insert_gap(&mut transaction, through, Some(first_seq), &Gap { from, to, readings, reason })?;
+            let gap = Gap { from: first_time, to: last_time, readings, reason: retirement.reason.to_owned() };
+            insert_gap(&mut transaction, through, Some(first_seq), &gap)?;
         }
         transaction.commit()?;
         Ok(readings)
@@ -390,8 +382,8 @@ impl Store for PostgresStore {
             let (from, to, readings, reason) = (time(row, 2), time(row, 3), unsigned(row.get(4)), row.get(5));
             let first_seq = row.get::<_, Option<i64>>(1).map(unsigned);
             let gap = Gap { from, to, readings, reason };
-            retention::Row { at_seq: unsigned(row.get(0)), first_seq, gap }.behind(behind_seq)
+            GapRow { at_seq: unsigned(row.get(0)), first_seq, gap }.between(behind_seq, through_seq)
         });
-        Ok(gaps.collect())
+        Ok(gaps.flatten().collect())
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use protocol::Timestamp;
 use protocol::export::Gap;
 
+use crate::error::StoreError;
+
 /// What may be dropped.
 #[derive(Clone, Copy, Debug)]
 pub struct Retirement {
@@ -24,33 +26,82 @@ pub struct Retirement {
 }
 
 /// Readings that go in one transaction, about: it must not keep a batch waiting for long.
-pub(crate) const AT_ONCE: u64 = 50_000;
+const AT_ONCE: u64 = 50_000;
+/// Batches that are looked at in one statement.
+pub(crate) const LOOKED_AT: u32 = 1000;
 /// A batch from farther ahead was stored under a wrong clock, and says nothing of how old its neighbours are.
 const CLOCK_ERROR: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// A row of `batches`.
+pub(crate) struct BatchRow {
+    pub first_seq: u64,
+    pub last_seq: u64,
+    pub first_time: Timestamp,
+    pub last_time: Timestamp,
+}
+
+/// Batches from the oldest to the one that ends at `through`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    pub first_seq: u64,
+    pub through: u64,
+    pub first_time: Timestamp,
+    pub last_time: Timestamp,
+}
+
 impl Retirement {
-    /// Batches that end between [`Self::before`] and this are young.
-    pub(crate) fn latest(&self) -> Timestamp {
-        self.now.saturating_add(CLOCK_ERROR)
+    /// What goes in one transaction, if anything may. `next` gives the [`LOOKED_AT`] oldest batches behind a place; no more
+    /// of them are looked at than are dropped, but for those of a wrong clock.
+    pub(crate) fn choose(
+        &self,
+        next: &mut dyn FnMut(u64) -> Result<Vec<BatchRow>, StoreError>,
+    ) -> Result<Option<Chosen>, StoreError> {
+        let latest = self.now.saturating_add(CLOCK_ERROR);
+        let (mut chosen, mut all): (Option<Chosen>, Option<Chosen>) = (None, None);
+        loop {
+            let batches = next(all.map_or(0, |all| all.through))?;
+            if batches.is_empty() {
+                return Ok(chosen);
+            }
+            for BatchRow { first_seq, last_seq, first_time, last_time } in batches {
+                let is_ahead = last_time > latest;
+                let is_enough = chosen.is_some_and(|chosen| last_seq >= chosen.first_seq + AT_ONCE);
+                if last_seq > self.through_seq || is_enough || (!is_ahead && last_time >= self.before) {
+                    return Ok(chosen);
+                }
+                let before = all.unwrap_or(Chosen { first_seq, through: last_seq, first_time, last_time });
+                let (first_time, last_time) = (before.first_time.min(first_time), before.last_time.max(last_time));
+                all = Some(Chosen { first_seq: before.first_seq, through: last_seq, first_time, last_time });
+                if !is_ahead {
+                    chosen = all;
+                }
+            }
+        }
     }
 }
 
 /// A row of `gaps`.
-pub(crate) struct Row {
+pub(crate) struct GapRow {
     pub at_seq: u64,
     /// Of readings that were stored.
     pub first_seq: Option<u64>,
     pub gap: Gap,
 }
 
-impl Row {
-    /// As it concerns somebody who has everything up to `place`.
-    pub fn behind(self, place: u64) -> Gap {
+/// A gap grows for as long as it goes on for the same reason, and spans less than this: so it says about when.
+pub(crate) const GROWS_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl GapRow {
+    /// As it concerns somebody who has everything up to `place` and now gets everything up to `through`.
+    pub fn between(self, place: u64, through: u64) -> Option<Gap> {
         let readings = match self.first_seq {
-            Some(first_seq) => self.at_seq - place.clamp(first_seq - 1, self.at_seq),
+            Some(first_seq) => {
+                let (first, last) = (first_seq.max(place.saturating_add(1)), self.at_seq.min(through));
+                last.saturating_add(1).saturating_sub(first)
+            }
             None => self.gap.readings,
         };
-        Gap { readings, ..self.gap }
+        (readings > 0).then_some(Gap { readings, ..self.gap })
     }
 }
 

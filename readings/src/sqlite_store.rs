@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, Trans
 use crate::error::StoreError;
 use crate::migrations::{self, Applied, Schema};
 use crate::reading::{Quality, Reading};
-use crate::retention::{self, Retirement};
+use crate::retention::{self, BatchRow, Chosen, GapRow, Retirement};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
 use crate::tags::{Tag, Tags};
 
@@ -206,36 +206,15 @@ fn insert_gap(
     Ok(())
 }
 
-/// The last place of the batches to drop in one go, if any may be.
-fn retired_through(transaction: &Transaction<'_>, retirement: &Retirement) -> Result<Option<i64>, rusqlite::Error> {
-    let (before, latest) = (retirement.before.as_micros(), retirement.latest().as_micros());
-    // `+`: in the order of `last_seq`, where the first one found is the answer, and not by the index on the time.
-    let young: Option<i64> = transaction
-        .query_row(
-            "SELECT first_seq FROM batches WHERE +last_time BETWEEN ?1 AND ?2 ORDER BY last_seq LIMIT 1",
-            [before, latest],
-            |row| row.get(0),
-        )
-        .optional()?;
-    let end: Option<i64> = transaction.query_row(
-        "SELECT max(last_seq) FROM batches WHERE last_seq <= ?1 AND last_seq < ?2 AND +last_time < ?3",
-        params![signed(retirement.through_seq), young.unwrap_or(i64::MAX), before],
-        |row| row.get(0),
-    )?;
-    let Some(end) = end else { return Ok(None) };
-    transaction.query_row(
-        "SELECT max(last_seq) FROM (SELECT last_seq FROM batches
-             WHERE last_seq <= ?1 AND first_seq < ?2 + (SELECT min(seq) FROM readings) ORDER BY last_seq)",
-        [end, signed(retention::AT_ONCE)],
-        |row| row.get(0),
-    )
+fn time(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros).unwrap_or(Timestamp::EPOCH)
 }
 
 impl Store for SqliteStore {
     fn head(&mut self) -> Result<Head, StoreError> {
         // One statement, so one snapshot.
         let mut statement = self.connection.prepare_cached(
-            "SELECT h.last_seq, coalesce((SELECT min(seq) FROM readings), h.last_seq + 1), e.epoch, e.first_seq
+            "SELECT h.last_seq, coalesce((SELECT first_seq FROM batches ORDER BY last_seq LIMIT 1), h.last_seq + 1), e.epoch, e.first_seq
              FROM head h, epochs e ORDER BY e.number",
         )?;
         let mut rows = statement.query([])?;
@@ -357,26 +336,43 @@ impl Store for SqliteStore {
     }
 
     fn retire(&mut self, retirement: &Retirement) -> Result<u64, StoreError> {
+        let chosen = retirement.choose(&mut |behind| {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT first_seq, last_seq, first_time, last_time FROM batches WHERE last_seq > ?1
+                 ORDER BY last_seq LIMIT ?2",
+            )?;
+            let rows = statement.query_map(params![signed(behind), retention::LOOKED_AT], |row| {
+                Ok(BatchRow {
+                    first_seq: unsigned(row.get(0)?),
+                    last_seq: unsigned(row.get(1)?),
+                    first_time: time(row.get(2)?),
+                    last_time: time(row.get(3)?),
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })?;
+        let Some(Chosen { first_seq, through, first_time, last_time }) = chosen else { return Ok(0) };
+        let (first_seq, through) = (signed(first_seq), signed(through));
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let Some(through) = retired_through(&transaction, retirement)? else { return Ok(0) };
-        let (first_seq, from, to): (i64, i64, i64) = transaction.query_row(
-            "SELECT min(first_seq), min(first_time), max(last_time) FROM batches WHERE last_seq <= ?1",
-            [through],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-        )?;
         let readings = transaction.execute("DELETE FROM readings WHERE seq <= ?1", [through])? as i64;
         transaction.execute("DELETE FROM batches WHERE last_seq <= ?1", [through])?;
-        // One gap for as long as it goes on for the same reason.
         let grown = transaction.execute(
             "UPDATE gaps SET at_seq = ?1, first_time = min(first_time, ?3), last_time = max(last_time, ?4),
                  readings = readings + ?5
-             WHERE first_seq IS NOT NULL AND at_seq = ?2 - 1 AND reason = ?6",
-            params![through, first_seq, from, to, readings, retirement.reason],
+             WHERE first_seq IS NOT NULL AND at_seq = ?2 - 1 AND reason = ?6 AND first_time > ?4 - ?7",
+            params![
+                through,
+                first_seq,
+                first_time.as_micros(),
+                last_time.as_micros(),
+                readings,
+                retirement.reason,
+                retention::GROWS_FOR.as_micros() as i64
+            ],
         )?;
         if grown == 0 {
-            let time = |micros| Timestamp::from_micros(micros).unwrap_or(Timestamp::EPOCH);
-            let (from, to, reason) = (time(from), time(to), retirement.reason.to_owned());
-            let gap = Gap { from, to, readings: unsigned(readings), reason };
+            let (readings, reason) = (unsigned(readings), retirement.reason.to_owned());
+            let gap = Gap { from: first_time, to: last_time, readings, reason };
             insert_gap(&transaction, through, Some(first_seq), &gap)?;
         }
         transaction.commit()?;
@@ -384,17 +380,22 @@ impl Store for SqliteStore {
     }
 
     fn give_back(&mut self) -> Result<bool, StoreError> {
+        let free =
+            |connection: &Connection| connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0));
+        let before = free(&self.connection)?;
         let mut vacuum = self.connection.prepare_cached(GIVE_BACK)?;
         let mut steps = vacuum.query([])?;
         while steps.next()?.is_some() {}
         drop(steps);
         drop(vacuum);
-        let free: i64 = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
-        if free == 0 {
+        let left = free(&self.connection)?;
+        // A file that was made elsewhere gives nothing back.
+        let goes_on = left > 0 && left < before;
+        if !goes_on {
             // The file becomes shorter when the log's content goes into it; who reads just now keeps it from that.
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         }
-        Ok(free > 0)
+        Ok(goes_on)
     }
 
     fn gaps(&mut self, behind_seq: u64, through_seq: u64) -> Result<Vec<Gap>, StoreError> {
@@ -402,7 +403,6 @@ impl Store for SqliteStore {
             "SELECT at_seq, first_seq, first_time, last_time, readings, reason FROM gaps
              WHERE at_seq > ?1 AND coalesce(first_seq, at_seq) <= ?2 ORDER BY number",
         )?;
-        let time = |micros| Timestamp::from_micros(micros).unwrap_or(Timestamp::EPOCH);
         let rows = statement.query_map([signed(behind_seq), signed(through_seq)], |row| {
             let gap = Gap {
                 from: time(row.get(2)?),
@@ -411,8 +411,8 @@ impl Store for SqliteStore {
                 reason: row.get(5)?,
             };
             let first_seq = row.get::<_, Option<i64>>(1)?.map(unsigned);
-            Ok(retention::Row { at_seq: unsigned(row.get(0)?), first_seq, gap }.behind(behind_seq))
+            Ok(GapRow { at_seq: unsigned(row.get(0)?), first_seq, gap }.between(behind_seq, through_seq))
         })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 }

@@ -51,6 +51,7 @@ on_both! {
     an_edited_migration_is_refused
     old_batches_go_from_the_old_end_and_whoever_lacks_them_is_told
     a_batch_of_a_wrong_clock_neither_goes_early_nor_holds_the_others_back
+    a_gap_grows_for_a_day
     what_could_not_be_accepted_is_told_with_the_batch_that_came_next
 }
 
@@ -312,11 +313,15 @@ fn old_batches_go_from_the_old_end_and_whoever_lacks_them_is_told(database: &Dat
     assert_eq!(retire(store.as_mut(), u64::MAX, "retention"), 40, "what is younger than ten days stays");
     assert_eq!(all(store.as_mut()), before[80..]);
     assert_eq!(store.head().unwrap().first_seq, 81);
-    // One gap, as long as it goes on; of it each hears as much as it lacks.
-    let told = |store: &mut dyn Store, behind| store.gaps(behind, 120).unwrap();
-    assert_eq!(told(store.as_mut(), 0), [gap(70 * DAY, 89 * DAY + 3 * 3600, 80, "retention")]);
-    assert_eq!(told(store.as_mut(), 79)[0].readings, 1);
-    assert_eq!(told(store.as_mut(), 80), []);
+    // Each hears as much as it lacks, and of what lies behind its cut with a later one.
+    let (first, second) = ((70 * DAY, 79 * DAY + 3 * 3600), (80 * DAY, 89 * DAY + 3 * 3600));
+    let told = |store: &mut dyn Store, behind, through| store.gaps(behind, through).unwrap();
+    let whole = [gap(first.0, first.1, 40, "retention"), gap(second.0, second.1, 40, "retention")];
+    assert_eq!(told(store.as_mut(), 0, 120), whole);
+    assert_eq!(told(store.as_mut(), 79, 120), [gap(second.0, second.1, 1, "retention")]);
+    assert_eq!(told(store.as_mut(), 30, 50).iter().map(|gap| gap.readings).collect::<Vec<_>>(), [10, 10]);
+    assert_eq!(told(store.as_mut(), 50, 120).iter().map(|gap| gap.readings).collect::<Vec<_>>(), [30]);
+    assert_eq!(told(store.as_mut(), 80, 120), []);
     assert_eq!(retire(store.as_mut(), u64::MAX, "disk_low"), 0);
     while store.give_back().unwrap() {}
     append_days(store.as_mut(), 100..102);
@@ -332,6 +337,22 @@ fn a_batch_of_a_wrong_clock_neither_goes_early_nor_holds_the_others_back(databas
     assert_eq!((kept.len(), kept[0].1.time), (11 * 4, at(90 * DAY)));
     let head = store.head().unwrap();
     assert_eq!(store.count(Span::all(head.first_seq, head.last_seq)).unwrap(), 44, "no hole");
+}
+
+fn a_gap_grows_for_a_day(database: &Database) {
+    let mut store = database.open();
+    let hours = |from: i64, to: i64| (from..to).map(|hour| reading("a", 80 * DAY + hour * 3600, 1.0));
+    for (position, hour) in (0..).zip(0..36) {
+        let batch: Vec<Reading> = hours(hour, hour + 1).collect();
+        append(store.as_mut(), "c", position, &batch).unwrap();
+        // One at a time, as they become old.
+        let before = at(80 * DAY + hour * 3600 + 1);
+        let retirement = Retirement { through_seq: u64::MAX, before, now: at(100 * DAY), reason: "retention" };
+        assert_eq!(store.retire(&retirement).unwrap(), 1);
+    }
+    let gaps = store.gaps(0, 99).unwrap();
+    assert_eq!(gaps.iter().map(|gap| gap.readings).collect::<Vec<_>>(), [24, 12]);
+    assert_eq!((gaps[1].from, gaps[1].to), (at(81 * DAY), at(81 * DAY + 11 * 3600)));
 }
 
 fn what_could_not_be_accepted_is_told_with_the_batch_that_came_next(database: &Database) {

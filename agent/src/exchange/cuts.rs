@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use protocol::control::{Acknowledged, HqKey};
+use protocol::control::{Acknowledged, Exported, HqKey};
 use protocol::{Failure, Timestamp};
 use readings::{EpochStart, Head};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, params};
 
 /// The exact set of readings that one export covers: all up to `seq` of `epoch`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,13 @@ pub struct Cut {
 }
 
 pub struct Cuts(Connection);
+
+/// Who asks for an export, and the time that he has signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    pub key: &'a str,
+    pub signed_at: Timestamp,
+}
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS cuts (
@@ -31,10 +38,13 @@ const SCHEMA: &str = "
         at         INTEGER NOT NULL
     );
     CREATE TABLE IF NOT EXISTS keys (
-        key      TEXT PRIMARY KEY,
-        asked_at INTEGER NOT NULL,
-        whole_at INTEGER -- when an export last went out whole
+        key       TEXT PRIMARY KEY,
+        asked_at  INTEGER NOT NULL, -- by this clock
+        signed_at INTEGER NOT NULL, -- by HQ's
+        whole_at  INTEGER           -- when an export last went out whole
     );
+    -- When an earlier file was damaged and put aside: who asked before is not known.
+    CREATE TABLE IF NOT EXISTS forgotten (at INTEGER NOT NULL);
     -- Every epoch ever seen in the database, and which one it followed.
     CREATE TABLE IF NOT EXISTS epochs (
         epoch     TEXT PRIMARY KEY,
@@ -52,7 +62,9 @@ impl Cuts {
                 let aside = file.with_extension(format!("damaged-{}", Timestamp::now().file_name()));
                 tracing::error!(%error, aside = %aside.display(), "the record of exports is damaged, is put aside and begins anew");
                 durable::rename(file, &aside).map_err(|_| error)?;
-                Self::try_open(file)
+                let anew = Self::try_open(file)?;
+                anew.0.execute("INSERT INTO forgotten VALUES (?1)", [Timestamp::now().as_micros()])?;
+                Ok(anew)
             }
             _ => Err(error),
         });
@@ -70,15 +82,26 @@ impl Cuts {
         Ok(Self(connection))
     }
 
-    /// Records a new cut, durably.
-    pub fn record(&mut self, epoch: &str, seq: u64) -> rusqlite::Result<Cut> {
+    /// Notes durably, in one go, that a key asks for an export, which cut it has handed back, and the new cut that it will be
+    /// told.
+    pub fn begin(
+        &mut self,
+        asker: &Asker,
+        back: Option<&Cut>,
+        new: Option<(&str, u64)>,
+    ) -> rusqlite::Result<Option<Cut>> {
         let transaction = self.0.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let newest: Option<i64> = transaction.query_row("SELECT max(period_end) FROM cuts", [], |row| row.get(0))?;
-        let micros = Timestamp::now().as_micros().max(newest.map_or(i64::MIN, |newest| newest + 1));
-        let period_end = time(micros)?;
-        transaction.execute("INSERT INTO cuts VALUES (?1, ?2, ?3)", params![micros, epoch, signed(seq)])?;
+        transaction.execute(
+            "INSERT INTO keys (key, asked_at, signed_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (key) DO UPDATE SET asked_at = excluded.asked_at, signed_at = excluded.signed_at",
+            params![asker.key, Timestamp::now().as_micros(), asker.signed_at.as_micros()],
+        )?;
+        if let Some(cut) = back {
+            acknowledge(&transaction, asker.key, cut)?;
+        }
+        let cut = new.map(|(epoch, seq)| record(&transaction, epoch, seq)).transpose()?;
         transaction.commit()?;
-        Ok(Cut { period_end, epoch: epoch.to_owned(), seq })
+        Ok(cut)
     }
 
     pub fn at(&self, period_end: Timestamp) -> rusqlite::Result<Option<Cut>> {
@@ -101,29 +124,10 @@ impl Cuts {
         Ok(seq.map(unsigned))
     }
 
-    /// `key` has handed `cut` back.
-    pub fn acknowledge(&self, key: &str, cut: &Cut) -> rusqlite::Result<()> {
-        self.0.execute(
-            "INSERT INTO acknowledgements VALUES (?1, ?2, ?3)
-             ON CONFLICT (key) DO UPDATE SET period_end = max(period_end, excluded.period_end), at = excluded.at",
-            params![key, cut.period_end.as_micros(), Timestamp::now().as_micros()],
-        )?;
-        Ok(())
-    }
-
     pub fn acknowledged(&self, key: &str) -> rusqlite::Result<Option<Cut>> {
         let query =
             "SELECT cuts.period_end, epoch, seq FROM acknowledgements JOIN cuts USING (period_end) WHERE key = ?1";
         self.one(query, params![key])
-    }
-
-    /// `key` asks for an export.
-    pub fn asked(&self, key: &str) -> rusqlite::Result<()> {
-        self.0.execute(
-            "INSERT INTO keys (key, asked_at) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET asked_at = excluded.asked_at",
-            params![key, Timestamp::now().as_micros()],
-        )?;
-        Ok(())
     }
 
     /// An export to `key` has gone out whole.
@@ -132,22 +136,30 @@ impl Cuts {
         Ok(())
     }
 
-    /// Every key that ever asked, and when an export last went out whole to any.
-    pub fn keys(&self) -> rusqlite::Result<(Vec<HqKey>, Option<Timestamp>)> {
+    /// Every key that ever asked, when an export last went out whole to any, and since when that is known.
+    pub fn told(&self) -> rusqlite::Result<Exported> {
         let mut statement = self.0.prepare_cached(
-            "SELECT key, asked_at, cuts.epoch, cuts.seq FROM keys LEFT JOIN acknowledgements USING (key)
+            "SELECT key, asked_at, signed_at, cuts.epoch, cuts.seq FROM keys LEFT JOIN acknowledgements USING (key)
                  LEFT JOIN cuts USING (period_end) ORDER BY key",
         )?;
         let keys = statement.query_map([], |row| {
-            let place: (Option<String>, Option<i64>) = (row.get(2)?, row.get(3)?);
+            let place: (Option<String>, Option<i64>) = (row.get(3)?, row.get(4)?);
             Ok(HqKey {
                 key: row.get(0)?,
                 asked_at: time(row.get(1)?)?,
+                signed_at: time(row.get(2)?)?,
                 acknowledged: place.0.zip(place.1).map(|(epoch, seq)| Acknowledged { epoch, seq: unsigned(seq) }),
             })
         })?;
-        let whole: Option<i64> = self.0.query_row("SELECT max(whole_at) FROM keys", [], |row| row.get(0))?;
-        Ok((keys.collect::<Result<_, _>>()?, whole.map(time).transpose()?))
+        let newest = |query: &str| -> rusqlite::Result<Option<Timestamp>> {
+            self.0.query_row(query, [], |row| row.get::<_, Option<i64>>(0))?.map(time).transpose()
+        };
+        Ok(Exported {
+            keys: keys.collect::<Result<_, _>>()?,
+            last_success: newest("SELECT max(whole_at) FROM keys")?,
+            forgot_at: newest("SELECT max(at) FROM forgotten")?,
+            rows_total: 0,
+        })
     }
 
     /// Remembers the epochs of a database, so that a place in one that a restored database has lost can still be found.
@@ -174,6 +186,23 @@ impl Cuts {
     }
 }
 
+fn record(transaction: &Transaction<'_>, epoch: &str, seq: u64) -> rusqlite::Result<Cut> {
+    let newest: Option<i64> = transaction.query_row("SELECT max(period_end) FROM cuts", [], |row| row.get(0))?;
+    let micros = Timestamp::now().as_micros().max(newest.map_or(i64::MIN, |newest| newest + 1));
+    let period_end = time(micros)?;
+    transaction.execute("INSERT INTO cuts VALUES (?1, ?2, ?3)", params![micros, epoch, signed(seq)])?;
+    Ok(Cut { period_end, epoch: epoch.to_owned(), seq })
+}
+
+fn acknowledge(transaction: &Transaction<'_>, key: &str, cut: &Cut) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT INTO acknowledgements VALUES (?1, ?2, ?3)
+         ON CONFLICT (key) DO UPDATE SET period_end = max(period_end, excluded.period_end), at = excluded.at",
+        params![key, cut.period_end.as_micros(), Timestamp::now().as_micros()],
+    )?;
+    Ok(())
+}
+
 fn cut(row: &Row<'_>) -> rusqlite::Result<Cut> {
     let period_end = time(row.get(0)?)?;
     Ok(Cut { period_end, epoch: row.get(1)?, seq: unsigned(row.get(2)?) })
@@ -189,6 +218,19 @@ fn signed(number: u64) -> i64 {
 
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+impl Cuts {
+    /// A new cut that nobody in particular has asked for.
+    pub fn record(&mut self, epoch: &str, seq: u64) -> rusqlite::Result<Cut> {
+        let asker = Asker { key: "anybody", signed_at: Timestamp::EPOCH };
+        self.begin(&asker, None, Some((epoch, seq))).map(|cut| cut.expect("asked for"))
+    }
+
+    pub fn acknowledge(&mut self, key: &str, cut: &Cut) -> rusqlite::Result<()> {
+        self.begin(&Asker { key, signed_at: Timestamp::EPOCH }, Some(cut), None).map(drop)
+    }
 }
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ use config::InstallRoot;
 use daemon::Control;
 use durable::Access;
 use protocol::Timestamp;
-use protocol::control::HqKey;
+use protocol::control::Exported;
 use protocol::export::{self, EpochRange, Gap};
 use readings::{Cursor, Span, Store, StoreError, condense};
 use tokio::sync::Semaphore;
 use updater::database::ActiveDatabase;
 
-use super::cuts::{Cut, Cuts};
+use super::cuts::{Asker, Cut, Cuts};
 use super::packing::Packers;
 use super::place::{self, Found, Start};
 use super::stream;
@@ -84,26 +84,23 @@ impl Exporter {
         self.database.open(self.root.path())
     }
 
-    fn prepare(&self, wish: &Wish, key: &str) -> Result<Prepared, Unprepared> {
+    fn prepare(&self, wish: &Wish, asker: &Asker<'_>) -> Result<Prepared, Unprepared> {
         let mut store = self.open_store()?;
         // The head is read in turn: a later cut never covers less.
         let mut cuts = self.cuts();
         let head = store.head()?;
         cuts.learn(&head)?;
-        let place = match place::find(&wish.start, key, &head, &cuts)? {
+        let place = match place::find(&wish.start, asker.key, &head, &cuts)? {
             Found::Place(place) => place,
             Found::RolledBack { first_seq } => {
                 self.request_epoch(head.epoch(), first_seq);
                 return Err(Unprepared::RolledBack);
             }
         };
-        cuts.asked(key)?;
-        if let Some(cut) = &place.acknowledges {
-            cuts.acknowledge(key, cut)?;
-            self.show_last_sync(cut.period_end);
-        }
+        let back = place.acknowledges.as_ref();
         let (cut, last_seq) = match &wish.until {
             Some(until) => {
+                cuts.begin(asker, back, None)?;
                 let cut = until.cut.map(|period_end| cuts.at(period_end)).transpose()?.flatten();
                 let cut =
                     cut.filter(|cut| cut.epoch == until.epoch && cut.seq == until.seq).ok_or(Unprepared::NoSuchCut)?;
@@ -113,9 +110,13 @@ impl Exporter {
             None => {
                 let (epoch, seq) = self.horizon(&head, &cuts)?;
                 let last_seq = head.locate(&epoch, seq).unwrap_or(head.last_seq);
-                (cuts.record(&epoch, seq)?, last_seq)
+                let cut = cuts.begin(asker, back, Some((&epoch, seq)))?.ok_or(Unprepared::NoSuchCut)?;
+                (cut, last_seq)
             }
         };
+        if let Some(cut) = back {
+            self.show_last_sync(cut.period_end);
+        }
         drop(cuts);
         let mut spans = Vec::new();
         if let Some(time) = place.overlap_from {
@@ -163,8 +164,8 @@ impl Exporter {
     }
 
     /// Who has fetched what, and when an export last went out whole.
-    pub fn keys(&self) -> rusqlite::Result<(Vec<HqKey>, Option<Timestamp>)> {
-        self.cuts().keys()
+    pub fn told(&self) -> rusqlite::Result<Exported> {
+        self.cuts().told()
     }
 
     /// An export to `key` has gone out whole.
@@ -195,8 +196,16 @@ pub async fn export(
     };
     let busy = session.busy();
     let prepared = {
-        let (agent, key) = (agent.clone(), session.key_id.clone());
-        tokio::task::spawn_blocking(move || agent.exporter.prepare(&wish, &key)).await
+        let (agent, session) = (agent.clone(), session.clone());
+        tokio::task::spawn_blocking(move || {
+            let asker = Asker { key: &session.key_id, signed_at: session.signed_at };
+            let prepared = agent.exporter.prepare(&wish, &asker);
+            if prepared.is_ok() {
+                agent.tell_exported();
+            }
+            prepared
+        })
+        .await
     };
     let prepared = match prepared {
         Ok(Ok(prepared)) => prepared,
@@ -208,7 +217,6 @@ pub async fn export(
     };
     agent.account.store_error(None);
     let Prepared { store, spans, count, epochs, gaps, exact, cut } = prepared;
-    agent.tell_exported();
     let lost: u64 = gaps.iter().map(|gap| gap.readings).sum();
     let end = cut.period_end.with_micros();
     tracing::info!(key = %session.key_id, readings = count, exact, lost, cut = %end, "export");

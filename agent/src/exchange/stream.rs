@@ -50,20 +50,22 @@ pub fn start(source: Source, watch: Watch) -> impl Stream<Item = io::Result<Byte
             Err(Broken::Store(error)) => format!("broken off: {error}"),
             Err(Broken::Miscounted { sent }) => format!("broken off: {sent} readings instead of {count}"),
         };
+        if matches!(outcome, Err(Broken::Store(_) | Broken::Miscounted { .. })) {
+            // The connection is torn, so that nobody takes the stream for whole.
+            let _ = sender.blocking_send(Err(io::Error::other(ended.clone())));
+        }
+        // The stream ends here; HQ does not wait for what is noted of it.
+        drop(sender);
         match &outcome {
             Ok(()) => {
                 watch.agent.account.exported(count);
                 if let Err(error) = watch.agent.exporter.went_out(&watch.session.key_id) {
                     tracing::warn!(%error, "that an export went out whole could not be noted");
                 }
-                watch.agent.tell_exported();
             }
             Err(_) => tracing::warn!(outcome = %ended, "an export did not end well"),
         }
-        if matches!(outcome, Err(Broken::Store(_) | Broken::Miscounted { .. })) {
-            // The connection is torn, so that nobody takes the stream for whole.
-            let _ = sender.blocking_send(Err(io::Error::other(ended.clone())));
-        }
+        watch.agent.tell_exported();
         watch.session.note(|record| record.ended = ended);
         drop((watch.busy, watch.permit));
     });

@@ -72,7 +72,12 @@ impl Sessions {
         }
     }
 
-    fn judge(&self, request: &AuthRequest, address: SocketAddr, agent_id: &str) -> Result<(PublicKey, Form), Refusal> {
+    fn judge(
+        &self,
+        request: &AuthRequest,
+        address: SocketAddr,
+        agent_id: &str,
+    ) -> Result<(PublicKey, Timestamp, Form), Refusal> {
         let timestamp =
             Timestamp::parse(&request.timestamp).map_err(|error| Refusal::Malformed(format!("timestamp: {error}")))?;
         let form = if request.nonce.is_some() { Form::Challenge } else { Form::Timestamp };
@@ -96,7 +101,7 @@ impl Sessions {
                     Untimely::Stale => Refusal::Unauthorised(refused::STALE_TIMESTAMP),
                     Untimely::Used => Refusal::Unauthorised(refused::SIGNATURE_ALREADY_USED),
                 })?;
-                Ok((key, form))
+                Ok((key, timestamp, form))
             }
             Some(nonce) => {
                 let ours = self.nonces.parse(nonce);
@@ -114,7 +119,7 @@ impl Sessions {
                     NonceState::Used => return Err(Refusal::Unauthorised(refused::NONCE_ALREADY_USED)),
                 }
                 self.timestamps.accept_challenged(timestamp);
-                Ok((key, form))
+                Ok((key, timestamp, form))
             }
         }
     }
@@ -204,10 +209,10 @@ pub async fn authenticate(
         }
     };
     match outcome {
-        Ok((key, form)) => {
+        Ok((key, signed_at, form)) => {
             agent.sessions.account.authenticated("granted");
             connection.prove();
-            let token = agent.sessions.tokens.open(address, key.id(), form);
+            let token = agent.sessions.tokens.open(address, key.id(), signed_at, form);
             tracing::info!(%address, key = key.id(), ?form, "session opened");
             Json(AuthResponse { session_token: token }).into_response()
         }

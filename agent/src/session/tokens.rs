@@ -20,6 +20,8 @@ pub struct Tokens {
 /// What somebody who proved who he is does.
 pub struct Session {
     pub key_id: String,
+    /// The time that HQ has signed.
+    pub signed_at: Timestamp,
     opened: Instant,
     record: Mutex<Record>,
 }
@@ -59,7 +61,7 @@ impl Tokens {
         Self { log, sessions: Mutex::default() }
     }
 
-    pub fn open(&self, address: SocketAddr, key_id: &str, authentication: Form) -> String {
+    pub fn open(&self, address: SocketAddr, key_id: &str, signed_at: Timestamp, authentication: Form) -> String {
         let now = Instant::now();
         let record = Record {
             time: Timestamp::now(),
@@ -79,7 +81,8 @@ impl Tokens {
             written: false,
         };
         let token = uuid::Uuid::new_v4().to_string();
-        let session = Arc::new(Session { key_id: key_id.to_owned(), opened: now, record: Mutex::new(record) });
+        let session =
+            Arc::new(Session { key_id: key_id.to_owned(), signed_at, opened: now, record: Mutex::new(record) });
         let mut sessions = self.lock();
         if sessions.len() >= MOST
             && let Some(oldest) =

@@ -17,11 +17,13 @@ use protocol::{Failure, Timestamp};
 use readings::{Reading, condense};
 
 pub use record::Known;
-use segment::{Entry, Segment};
+use segment::{DAMAGED, Entry, Segment};
 
 /// A new segment begins behind so many bytes. Room is given back by whole segments.
 const SEGMENT_BYTES: u64 = 16 << 20;
+/// What is lost is noted at first so often, then after a tenth of the time that it has gone on.
 const NOTE_LOST_EVERY: Duration = Duration::from_secs(5);
+const NOTE_LOST_AT_LEAST_EVERY: Duration = Duration::from_secs(600);
 
 pub struct Spool {
     folder: PathBuf,
@@ -35,8 +37,14 @@ pub struct Spool {
     damaged: u64,
     /// Readings that were not accepted, and of which no record tells yet, by reason.
     lost: Vec<Gap>,
-    lost_noted: Option<Instant>,
+    losing: Option<Losing>,
     rate: Rate,
+}
+
+/// Since when nothing is accepted, and when that was last noted.
+struct Losing {
+    since: Instant,
+    noted: Instant,
 }
 
 /// Batches out of the spool, joined.
@@ -97,7 +105,7 @@ impl Spool {
         // Named after their first position, with leading zeros.
         paths.sort();
         let mut segments = VecDeque::new();
-        let (mut last_position, mut known, mut damaged) = (0, None, 0);
+        let (mut last_position, mut known, mut damaged) = (0, None, Vec::new());
         for path in paths {
             let segment = Segment::read(&path, &mut known, &mut damaged)?;
             last_position = segment.last_position().unwrap_or(last_position);
@@ -106,6 +114,11 @@ impl Spool {
         // Positions only have to rise. Beginning at the clock keeps them from meeting positions that a rolled-back disk
         // has forgotten but the database knows.
         last_position = last_position.max(u64::try_from(Timestamp::now().as_micros()).unwrap_or(0));
+        // Told already by a process before this one, if there was one since.
+        let gaps =
+            || segments.iter().flat_map(|segment: &Segment| segment.entries_after(0)).flat_map(|entry| &entry.gaps);
+        damaged
+            .retain(|gap| !gaps().any(|told| told.reason == gap.reason && told.from <= gap.from && told.to >= gap.to));
         let folder = folder.to_owned();
         Ok(Self {
             folder,
@@ -115,9 +128,9 @@ impl Spool {
             open: false,
             last_position,
             known,
-            damaged,
-            lost: Vec::new(),
-            lost_noted: None,
+            damaged: damaged.len() as u64,
+            lost: condense(damaged, 0),
+            losing: None,
             rate: Rate::default(),
         })
     }
@@ -144,6 +157,7 @@ impl Spool {
             return Err(SpoolError::DiskLow { free, reserve: self.disk_reserve_bytes });
         }
         let written = self.write(readings)?;
+        self.losing = None;
         self.rate.appended(written);
         Ok(())
     }
@@ -164,9 +178,16 @@ impl Spool {
         let gap = Gap { from, to, readings: readings.len() as u64, reason: reason.to_owned() };
         let before = std::mem::take(&mut self.lost);
         self.lost = condense(before.into_iter().chain([gap]).collect(), 0);
-        if self.lost_noted.is_none_or(|noted| noted.elapsed() >= NOTE_LOST_EVERY)
-            && let Err(error) = self.note()
-        {
+        let is_due = self.losing.as_ref().is_none_or(|losing| {
+            let every = losing.since.elapsed() / 10;
+            losing.noted.elapsed() >= every.clamp(NOTE_LOST_EVERY, NOTE_LOST_AT_LEAST_EVERY)
+        });
+        if !is_due {
+            return;
+        }
+        let now = Instant::now();
+        self.losing = Some(Losing { since: self.losing.as_ref().map_or(now, |losing| losing.since), noted: now });
+        if let Err(error) = self.note() {
             tracing::warn!(%error, "what was lost cannot be noted yet");
         }
     }
@@ -181,10 +202,7 @@ impl Spool {
         match segment.append(position, self.known.as_ref(), &self.lost, readings) {
             Ok(written) => {
                 self.last_position = position;
-                if !self.lost.is_empty() {
-                    self.lost.clear();
-                    self.lost_noted = Some(Instant::now());
-                }
+                self.lost.clear();
                 self.drop_stored();
                 Ok(written)
             }
@@ -224,9 +242,8 @@ impl Spool {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tracing::error!(%error, readings = entry.readings, "a spool record was damaged on disk and is left out");
                     damaged += entry.readings as u64;
-                    let time = entry.oldest_time.unwrap_or(Timestamp::EPOCH);
-                    let reason = "spool_damaged".to_owned();
-                    gaps.push(Gap { from: time, to: time, readings: entry.readings as u64, reason });
+                    let (from, to) = entry.times.unwrap_or((Timestamp::EPOCH, Timestamp::EPOCH));
+                    gaps.push(Gap { from, to, readings: entry.readings as u64, reason: DAMAGED.to_owned() });
                 }
                 outcome => outcome?,
             }
@@ -283,7 +300,7 @@ impl Spool {
         let mut stock = Stock::default();
         for (_, entry) in self.entries_after(position) {
             stock.readings += entry.readings as u64;
-            stock.oldest_time = stock.oldest_time.into_iter().chain(entry.oldest_time).min();
+            stock.oldest_time = stock.oldest_time.into_iter().chain(entry.times.map(|(oldest, _)| oldest)).min();
         }
         let free = durable::free_bytes(&self.folder).unwrap_or(0).saturating_sub(self.disk_reserve_bytes);
         let room = self.max_bytes.saturating_sub(self.bytes()).min(free);
@@ -435,6 +452,18 @@ mod tests {
                 .collect();
             assert_eq!(all(&mut spool), expected, "byte {at}");
             assert_eq!(spool.take_damaged(), 1);
+            // Headquarters is told, once, also when the next process finds it again.
+            spool.append(&[reading(9, "e")]).unwrap();
+            let gaps = |spool: &mut Spool| spool.read_after(0, usize::MAX).unwrap().unwrap().gaps;
+            let (from, to) = (reading(0, "a").time, reading(2, "c").time);
+            let told = [Gap { from, to, readings: 1, reason: DAMAGED.to_owned() }];
+            assert_eq!(gaps(&mut spool), told, "byte {at}");
+            let mut again = open(folder.path());
+            again.append(&[reading(10, "e")]).unwrap();
+            assert_eq!(gaps(&mut again), told, "byte {at}");
+            for entry in std::fs::read_dir(folder.path()).unwrap().flatten().filter(|entry| entry.path() != path) {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
         }
     }
 

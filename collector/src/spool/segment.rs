@@ -24,7 +24,8 @@ pub struct Segment {
 pub struct Entry {
     pub position: u64,
     pub readings: usize,
-    pub oldest_time: Option<Timestamp>,
+    /// First and last time of its readings.
+    pub times: Option<(Timestamp, Timestamp)>,
     pub gaps: Vec<Gap>,
     offset: u64,
 }
@@ -32,6 +33,8 @@ pub struct Entry {
 /// Format and its version; a newer one is left alone and said so.
 const HEADER: &[u8; 8] = b"PLSPOOL\x01";
 const LENGTH_AND_CHECKSUM: u64 = 8;
+/// The reason of a gap.
+pub const DAMAGED: &str = "spool_damaged";
 
 impl Segment {
     /// An empty file for records from `position` on, there after a power cut.
@@ -54,8 +57,8 @@ impl Segment {
     }
 
     /// Reads the whole records of a file that an earlier process left. What they say of the database goes to `known`;
-    /// records that were whole once are counted in `damaged`.
-    pub fn read(path: &Path, known: &mut Option<Known>, damaged: &mut u64) -> io::Result<Self> {
+    /// records that were whole once go to `damaged`, each as a gap of at least one reading.
+    pub fn read(path: &Path, known: &mut Option<Known>, damaged: &mut Vec<Gap>) -> io::Result<Self> {
         let mut content = Vec::new();
         File::open(path)
             .and_then(|mut file| file.read_to_end(&mut content))
@@ -74,6 +77,8 @@ impl Segment {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} {what}", path.display())));
         }
         let (mut offset, mut whole) = (HEADER.len().min(content.len()), 0);
+        // The newest time before a damaged record.
+        let mut between: Option<Option<Timestamp>> = None;
         while offset < content.len() {
             let decoded = whole_record(&content[offset..]).and_then(|payload| {
                 let record = record::decode(payload, &mut segment.dictionary).ok()?;
@@ -81,6 +86,9 @@ impl Segment {
             });
             if let Some((record, length)) = decoded {
                 *known = record.known.or(known.take());
+                if let Some(open) = between.take() {
+                    damaged.push(gap_between(open, record.readings.iter().map(|reading| reading.time).min()));
+                }
                 segment.add(record.position, record.gaps, &record.readings, offset as u64);
                 offset += length;
                 whole = offset;
@@ -90,7 +98,7 @@ impl Segment {
             match next_record(&content, offset + 1, segment.last_position) {
                 Some(next) => {
                     tracing::error!(segment = %path.display(), bytes = next - offset, "a record was damaged on disk and is left out");
-                    *damaged += 1;
+                    between = Some(segment.entries.last().and_then(|entry| entry.times).map(|(_, newest)| newest));
                     offset = next;
                 }
                 None => {
@@ -120,7 +128,11 @@ impl Segment {
         let file =
             self.file.as_mut().ok_or_else(|| io::Error::other("an earlier process's segment is not written to"))?;
         let written = file.write_all(&bytes).and_then(|()| file.sync_data());
-        written.map_err(|error| durable::name_error("write", &self.path, error))?;
+        written.map_err(|error| {
+            // Whole and unsynced it would count at the next start, although it was refused.
+            let _ = file.set_len(self.bytes);
+            durable::name_error("write", &self.path, error)
+        })?;
         self.add(position, gaps.to_vec(), readings, self.bytes);
         self.bytes += bytes.len() as u64;
         Ok(bytes.len() as u64)
@@ -129,8 +141,9 @@ impl Segment {
     fn add(&mut self, position: u64, gaps: Vec<Gap>, readings: &[Reading], offset: u64) {
         self.last_position = Some(position);
         if !readings.is_empty() || !gaps.is_empty() {
-            let oldest_time = readings.iter().map(|reading| reading.time).min();
-            self.entries.push(Entry { position, readings: readings.len(), oldest_time, gaps, offset });
+            let times = || readings.iter().map(|reading| reading.time);
+            let times = times().min().zip(times().max());
+            self.entries.push(Entry { position, readings: readings.len(), times, gaps, offset });
         }
     }
 
@@ -171,6 +184,12 @@ impl Segment {
         self.file = None;
         durable::remove(&self.path)
     }
+}
+
+/// Of a record of which nothing is known but its neighbours.
+fn gap_between(before: Option<Timestamp>, behind: Option<Timestamp>) -> Gap {
+    let from = before.or(behind).unwrap_or(Timestamp::EPOCH);
+    Gap { from, to: behind.unwrap_or(from).max(from), readings: 1, reason: DAMAGED.to_owned() }
 }
 
 /// The payload of the record at the start of `bytes`, if all of it is there and its checksum is right.

@@ -11,6 +11,7 @@ mod door;
 mod exactness;
 mod fleet;
 mod keys;
+mod modbus;
 mod moving;
 mod outages;
 mod plain_client;

@@ -29,6 +29,9 @@ fn readings_move_to_postgres_and_hq_gets_each_once() {
     world.plant.stop();
     world.import_history(30_000);
 
+    let file = world.plant.root.join("config/credentials.env");
+    let on_sqlite = std::fs::read_to_string(&file).unwrap();
+    assert!(on_sqlite.contains("sqlite:"));
     // Killed at random moments: the target is empty, or it has everything.
     let before = world.plant.stored();
     for _ in 0..6 {
@@ -37,8 +40,6 @@ fn readings_move_to_postgres_and_hq_gets_each_once() {
         let _ = kill_process(Pid::from_child(&child), Signal::KILL);
         child.wait().unwrap();
     }
-    let file = world.plant.root.join("config/credentials.env");
-    let on_sqlite = std::fs::read(&file).unwrap();
     let moved = run(&mut world.move_database(&url)).good();
     assert!(moved.contains(&format!("{before} readings are now in")) || moved.contains("already"), "{moved}");
     // Killed between the two steps.

@@ -92,4 +92,4 @@ const KEPT_TABLES: [&str; 7] = ["readings", "batches", "gaps", "head", "epochs",
 const EPOCHS: &str = "SELECT epoch, first_seq FROM epochs ORDER BY number";
 const POSITIONS: &str = "SELECT writer, position FROM ingest ORDER BY writer";
 const LAST_SEQ: &str = "SELECT last_seq FROM head";
-const READINGS: &str = "SELECT min(seq), max(seq) FROM readings";
+const READINGS: &str = "SELECT (SELECT min(seq) FROM readings), (SELECT max(seq) FROM readings)";

@@ -42,7 +42,7 @@ struct PullArguments {
     #[arg(long, value_name = "ID", required_unless_present = "fleet")]
     client_id: Option<String>,
     /// All plants of this file, instead of one
-    #[arg(long, value_name = "TOML", conflicts_with_all = ["host", "client_id", "fingerprint"])]
+    #[arg(long, value_name = "TOML", conflicts_with_all = ["host", "port", "client_id", "fingerprint"])]
     fleet: Option<PathBuf>,
     /// Of the fleet only these
     #[arg(long, value_name = "ID", requires = "fleet", num_args = 1..)]

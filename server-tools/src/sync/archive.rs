@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 /// A plant's folder, held by one client at a time.
 pub struct Folder {
     path: PathBuf,
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 /// `pull.json`, and most of an archive's record: which export this is.
@@ -85,21 +85,33 @@ pub struct Part {
     hash: Sha256,
 }
 
+/// A client id names a folder.
+pub fn check_client_id(client_id: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match client_id.is_empty() || client_id.len() > 64 || client_id.starts_with('.') || !client_id.chars().all(plain) {
+        false => Ok(()),
+        true => {
+            Err(format!("`{client_id}` must be 1 to 64 letters, digits, `-`, `_` or `.`, and not begin with a dot"))
+        }
+    }
+}
+
 impl Folder {
     pub fn open(data_dir: &Path, client_id: &str) -> Result<Self, Failure> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if client_id.is_empty() || client_id.len() > 64 || client_id.starts_with('.') || !client_id.chars().all(plain) {
-            return Err(Failure::usage(format!(
-                "--client-id `{client_id}` must be 1 to 64 letters, digits, `-`, `_` or `.`, and not begin with a dot"
-            )));
-        }
-        let path = data_dir.join(client_id);
-        std::fs::create_dir_all(&path).map_err(|error| durable::name_error("create", &path, error))?;
+        let Self { path, .. } = Self::look_into(data_dir, client_id)?;
         let lock = Lock::take(&path.join("lock")).map_err(|error| match error {
             LockError::Held(_) => Failure::try_later(format!("another sync_client is pulling into {}", path.display())),
             LockError::File(error) => error.into(),
         })?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, _lock: Some(lock) })
+    }
+
+    /// Without keeping others out: to know the agent by its key, and to store nothing but that.
+    pub fn look_into(data_dir: &Path, client_id: &str) -> Result<Self, Failure> {
+        check_client_id(client_id).map_err(|what| Failure::usage(format!("--client-id {what}")))?;
+        let path = data_dir.join(client_id);
+        std::fs::create_dir_all(&path).map_err(|error| durable::name_error("create", &path, error))?;
+        Ok(Self { path, _lock: None })
     }
 
     pub fn fingerprint_file(&self) -> PathBuf {

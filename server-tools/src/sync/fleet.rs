@@ -11,6 +11,7 @@ use protocol::{Exit, Failure};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::archive;
 use super::report::{self, Progress};
 use super::{Done, Plant, Pull, Show, Tools};
 
@@ -49,6 +50,12 @@ pub fn read(file: &Path, only: &[String]) -> Result<Vec<Plant>, Failure> {
     for entry in fleet.plants {
         let at = line(&entry.span());
         let Entry { client_id, host, port, fingerprint } = entry.into_inner();
+        if let Err(what) = archive::check_client_id(&client_id) {
+            return Err(wrong(at, &format!("client_id {what}")));
+        }
+        if host.trim().is_empty() {
+            return Err(wrong(at, &format!("host of `{client_id}` is empty")));
+        }
         if let Some(before) = lines.insert(client_id.clone(), at) {
             return Err(wrong(at, &format!("client_id `{client_id}` is that of line {before} already")));
         }
@@ -110,7 +117,7 @@ pub fn pull_fleet(wish: &Pull, plants: &[Plant], parallel: usize, show: Show) ->
     let all: Vec<(&Plant, &Done, Option<&Failure>)> =
         outcomes.iter().map(|(number, (done, failure))| (&plants[*number], done, failure.as_ref())).collect();
     if show == Show::Table {
-        println!("{}", report::fleet_table(&all));
+        println!("{}", report::fleet_table(&all, wish.status_only));
     }
     worst(&all)
 }
@@ -162,6 +169,8 @@ mod tests {
         let unknown = message(&good.replace("port", "prot"));
         assert!(unknown.contains("fleet.toml:9: unknown field `prot`"), "{unknown}");
         assert!(message("").contains("no [[plant]]"));
+        assert!(message(&good.replace("\"b\"", "\"../b\"")).contains(":6: client_id `../b` must be"));
+        assert!(message(&good.replace("b.example", " ")).contains(":6: host of `b` is empty"));
         assert_eq!(read_text(&good, &["c".to_owned()]).unwrap_err().exit, Exit::Usage);
     }
 }

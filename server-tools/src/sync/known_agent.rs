@@ -14,7 +14,7 @@ pub fn check(pull: &Pull, found: &str, folder: &Folder, progress: &Progress) -> 
     if let Some(given) = &pull.plant.fingerprint {
         if given != found {
             return Err(Failure::refused(format!(
-                "the agent at {host} has the key {found}, not {given} as --fingerprint says; nothing was sent"
+                "the agent at {host} has the key {found}, not {given} as --fingerprint or the fleet file says; nothing was sent"
             )));
         }
         if remembered.as_deref() != Some(found) {
@@ -26,11 +26,11 @@ pub fn check(pull: &Pull, found: &str, folder: &Folder, progress: &Progress) -> 
         Some(known) if known == found => Ok(()),
         Some(known) => Err(Failure::refused(format!(
             "the agent at {host} has another key than before ({found}, before {known}): somebody may be in between; nothing was sent. \
-             If the plant PC was set up anew, compare the key on site and accept it once with --fingerprint {found} (or remove {})",
+             If the plant PC was set up anew, compare the key on site and accept it once with --fingerprint {found} (in a fleet file: fingerprint), or remove {}",
             file.display()
         ))),
         None if pull.strict => Err(Failure::refused(format!(
-            "the agent at {host} is not known yet and --strict asks for it; compare its key on site and give it with --fingerprint {found}"
+            "the agent at {host} is not known yet and --strict asks for it; compare its key on site and give it with --fingerprint {found}, or in the fleet file"
         ))),
         None => {
             folder.remember_fingerprint(found)?;

@@ -117,7 +117,8 @@ impl Tools {
 const ATTEMPTS_WITHOUT_PROGRESS: u32 = 3;
 
 async fn run(pull: &Pull, tools: &Tools, progress: &Progress, done: &mut Done) -> Result<(), Failure> {
-    let folder = Folder::open(&pull.data_dir, &pull.plant.client_id)?;
+    let open = if pull.status_only { Folder::look_into } else { Folder::open };
+    let folder = open(&pull.data_dir, &pull.plant.client_id)?;
     let (mut tries, mut received) = (0, folder.received());
     loop {
         let broken = match attempt(pull, tools, &folder, progress, done).await {

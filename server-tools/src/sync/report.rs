@@ -121,8 +121,8 @@ pub fn show(plant: &Plant, done: &Done, failure: Option<&Failure>, show: Show) {
 }
 
 /// What came of each plant of a fleet.
-pub fn fleet_table(all: &[(&Plant, &Done, Option<&Failure>)]) -> Table {
-    if all.iter().any(|(_, done, _)| done.status.is_some()) {
+pub fn fleet_table(all: &[(&Plant, &Done, Option<&Failure>)], status_only: bool) -> Table {
+    if status_only {
         let rows: Vec<_> = all
             .iter()
             .map(|(plant, done, failure)| {
@@ -184,11 +184,11 @@ fn status_table(all: &[(&Plant, Result<&Status, &str>)]) -> Table {
         match status {
             Ok(status) => table.add_row([
                 id,
-                status.version.clone(),
+                status.version().to_owned(),
                 status.update(),
                 status.last_update(),
                 status.newest_reading(),
-                HumanCount(status.readings.spool_readings).to_string(),
+                HumanCount(status.spool_readings()).to_string(),
                 status.programs(),
             ]),
             Err(failure) => table.add_row([id, String::new(), (*failure).to_owned()]),

@@ -12,8 +12,6 @@ use super::connection::{Connection, json, refused};
 /// What tables show of it; all of it is in `raw`.
 #[derive(Clone, Debug)]
 pub struct Status {
-    pub version: String,
-    pub readings: Readings,
     pub raw: Value,
     known: Known,
 }
@@ -32,10 +30,10 @@ struct Known {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub struct Readings {
+struct Readings {
     last_time: Option<Timestamp>,
     #[serde(default)]
-    pub spool_readings: u64,
+    spool_readings: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -58,10 +56,19 @@ pub async fn ask(connection: &mut Connection, token: &str) -> Result<Status, Fai
     let raw: Value = json(answer).await?;
     let known: Known = serde_json::from_value(raw.clone())
         .map_err(|error| Failure::failed(format!("the agent's status is not understood: {error}")))?;
-    Ok(Status { version: known.version.clone(), readings: known.readings.clone(), raw, known })
+    Ok(Status { raw, known })
 }
 
 impl Status {
+    pub fn version(&self) -> &str {
+        &self.known.version
+    }
+
+    /// Accepted and not yet stored.
+    pub fn spool_readings(&self) -> u64 {
+        self.known.readings.spool_readings
+    }
+
     /// What waits or is under way.
     pub fn update(&self) -> String {
         match (self.known.phase.as_str(), &self.known.pending_version) {
@@ -96,6 +103,11 @@ impl Status {
         if !self.known.licensed {
             wrong.push("no valid licence".to_owned());
         }
-        if wrong.is_empty() { "all run".to_owned() } else { wrong.join(", ") }
+        match (wrong.is_empty(), self.known.services.is_empty()) {
+            (false, _) => wrong.join(", "),
+            // An agent that was started by hand knows of none.
+            (true, true) => "-".to_owned(),
+            (true, false) => "all run".to_owned(),
+        }
     }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use config::{ModbusSource, ModbusTable};
 use protocol::Timestamp;
 use tokio::net::TcpStream;
-use tokio_modbus::client::{Context, Reader as _, tcp};
+use tokio_modbus::client::{Client as _, Context, tcp};
 use tokio_modbus::slave::{Slave, SlaveContext as _};
-use tokio_modbus::{Error, ExceptionCode};
+use tokio_modbus::{self as modbus, Error, ExceptionCode, Response};
 
 use self::decode::Raw;
 use self::plan::{Request, alone, plan};
@@ -31,6 +31,8 @@ enum Answer {
     Bits(Vec<bool>),
     Words(Vec<u16>),
     Refused(ExceptionCode),
+    /// Of another function.
+    Other,
 }
 
 impl Modbus {
@@ -94,7 +96,7 @@ impl Modbus {
                 Answer::Words(words) => {
                     words.get(from..).and_then(|words| decode::registers(settings.kind, settings.byte_order, words))
                 }
-                Answer::Refused(_) => None,
+                Answer::Refused(_) | Answer::Other => None,
             };
             gathered.push((
                 tag,
@@ -108,9 +110,11 @@ impl Modbus {
 impl Answer {
     fn fits(&self, request: &Request) -> bool {
         match self {
-            Self::Bits(bits) => bits.len() >= usize::from(request.count),
-            Self::Words(words) => words.len() == usize::from(request.count),
+            // They come by the byte.
+            Self::Bits(bits) => request.table.is_of_bits() && bits.len() >= usize::from(request.count),
+            Self::Words(words) => !request.table.is_of_bits() && words.len() == usize::from(request.count),
             Self::Refused(_) => true,
+            Self::Other => false,
         }
     }
 }
@@ -122,16 +126,21 @@ fn sample(raw: Raw, time: Timestamp) -> Sample {
     }
 }
 
+/// Not by the library's own readers: these assert that an answer has as many values as were asked for.
 async fn exchange(context: &mut Context, request: &Request) -> Result<Answer, Error> {
     let Request { unit_id, table, first, count, .. } = *request;
     context.set_slave(Slave(unit_id));
-    let bits = |read: Result<Vec<bool>, ExceptionCode>| read.map_or_else(Answer::Refused, Answer::Bits);
-    let words = |read: Result<Vec<u16>, ExceptionCode>| read.map_or_else(Answer::Refused, Answer::Words);
-    Ok(match table {
-        ModbusTable::Coil => bits(context.read_coils(first, count).await?),
-        ModbusTable::Discrete => bits(context.read_discrete_inputs(first, count).await?),
-        ModbusTable::Input => words(context.read_input_registers(first, count).await?),
-        ModbusTable::Holding => words(context.read_holding_registers(first, count).await?),
+    let call = match table {
+        ModbusTable::Coil => modbus::Request::ReadCoils(first, count),
+        ModbusTable::Discrete => modbus::Request::ReadDiscreteInputs(first, count),
+        ModbusTable::Input => modbus::Request::ReadInputRegisters(first, count),
+        ModbusTable::Holding => modbus::Request::ReadHoldingRegisters(first, count),
+    };
+    Ok(match context.call(call).await? {
+        Ok(Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits)) => Answer::Bits(bits),
+        Ok(Response::ReadInputRegisters(words) | Response::ReadHoldingRegisters(words)) => Answer::Words(words),
+        Ok(_) => Answer::Other,
+        Err(code) => Answer::Refused(code),
     })
 }
 

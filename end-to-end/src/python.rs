@@ -1,0 +1,58 @@
+//! Programs in Python that are the other side of something: device servers from PyPI, in versions that are named here.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::programs::run;
+
+/// A virtual environment with these packages, made once and kept.
+///
+/// # Panics
+/// Without python3-venv, or without a way to PyPI.
+pub fn environment(name: &str, packages: &[&str]) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).join("target/python");
+    std::fs::create_dir_all(&folder).expect("a folder below target");
+    // Of several test programs that need it at once, one makes it.
+    let lock = File::create(folder.join(format!("{name}.lock"))).expect("a file below target");
+    lock.lock().expect("a lock");
+    let (place, mark) = (folder.join(name), folder.join(format!("{name}.txt")));
+    let wanted = packages.join("\n");
+    if std::fs::read_to_string(&mark).is_ok_and(|there| there == wanted) {
+        return place;
+    }
+    let _ = std::fs::remove_dir_all(&place);
+    run(Command::new("python3").args(["-m", "venv"]).arg(&place)).good();
+    let mut pip = Command::new(place.join("bin/pip"));
+    run(pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(packages)).good();
+    std::fs::write(mark, wanted).expect("a file below target");
+    place
+}
+
+/// A server that tells its port on its first line, and goes with its standard input.
+pub struct Server {
+    child: Child,
+    pub port: u16,
+}
+
+impl Server {
+    /// # Panics
+    /// If it does not start.
+    pub fn start(environment: &Path, script: &Path, arguments: &[&str]) -> Self {
+        let mut python = Command::new(environment.join("bin/python"));
+        python.arg("-B").arg(script).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = python.spawn().unwrap_or_else(|error| panic!("{}: {error}", script.display()));
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a pipe");
+        let port = line.trim().parse().unwrap_or_else(|_| panic!("{} said {line:?}", script.display()));
+        Self { child, port }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
