@@ -64,18 +64,22 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let storer = store::start(root.clone(), database, spool.clone(), account.clone(), control.clone(), retention);
     tokio::spawn(follow_phase(control.clone(), storer.waker()));
     let (readings, acceptor) = accept::start(spool.clone(), account.clone(), storer.waker());
-    let polling = source::start(&sources, &readings, &account);
+    let mut polling = source::start(&sources, &readings, &account);
     drop(readings);
     control.say(&FromChild::Ready { version: daemon::version().to_owned() });
     tracing::info!(tags = account.tags(), "collecting");
 
-    account.report_until_stopped(&control, &spool).await;
+    // A collector that no longer reads all its devices is replaced.
+    let broken = tokio::select! {
+        () = account.report_until_stopped(&control, &spool) => None,
+        failure = polling.broken() => Some(failure),
+    };
     // In the order of the way: no new readings, then all accepted ones into the spool, then what the store takes.
     polling.stop().await;
     acceptor.finish();
     let outcome = storer.finish();
     tracing::info!("stopped");
-    outcome
+    broken.map_or(outcome, Err)
 }
 
 /// A version on trial has to show that it could store, and then only spools.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Sources, TagSettings};
-use protocol::Timestamp;
+use protocol::{Failure, Timestamp};
 use rand::Rng as _;
 use readings::Reading;
 use tokio::sync::{mpsc, watch};
@@ -48,6 +48,15 @@ pub struct Polling {
 }
 
 impl Polling {
+    /// Returns if a device's task has ended although nobody asked it to: a mistake in the program.
+    pub async fn broken(&mut self) -> Failure {
+        match self.tasks.join_next().await {
+            None => std::future::pending().await,
+            Some(Ok(())) => Failure::failed("a device's task has ended by itself"),
+            Some(Err(panic)) => Failure::failed(format!("a device's task has failed: {panic}")),
+        }
+    }
+
     /// Ends polling; what was gathered is on its way.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);

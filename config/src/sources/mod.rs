@@ -101,6 +101,10 @@ mod tests {
             [SimulatorSource { name: "line1".into(), tags: 50, period: Duration::from_secs(1) }]
         );
         assert!(Sources::parse(crate::DEFAULT_SOURCES, "sources.toml").unwrap().is_empty());
+        let examples = crate::DEFAULT_SOURCES.lines().filter_map(|line| line.strip_prefix("# "));
+        let examples: Vec<&str> = examples.filter(|line| line.starts_with('[') || line.contains(" = ")).collect();
+        let sources = Sources::parse(&examples.join("\n"), "sources.toml").unwrap();
+        assert_eq!(sources.each().collect::<Vec<_>>(), [("line1", 50), ("press", 3)]);
     }
 
     #[test]
