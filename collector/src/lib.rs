@@ -64,7 +64,7 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let storer = store::start(root.clone(), database, spool.clone(), account.clone(), control.clone(), retention);
     tokio::spawn(follow_phase(control.clone(), storer.waker()));
     let (readings, acceptor) = accept::start(spool.clone(), account.clone(), storer.waker());
-    let mut polling = source::start(&sources, &readings, &account);
+    let mut polling = source::start(&sources, root, &readings, &account);
     drop(readings);
     control.say(&FromChild::Ready { version: daemon::version().to_owned() });
     tracing::info!(tags = account.tags(), "collecting");

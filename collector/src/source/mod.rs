@@ -1,12 +1,13 @@
 //! Where readings come from. Each device has a task of its own, so that a slow one delays no other.
 
 mod modbus;
+mod mqtt;
 mod simulator;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Sources, TagSettings};
+use config::{InstallRoot, Sources, TagSettings};
 use protocol::{Failure, Timestamp};
 use rand::Rng as _;
 use readings::Reading;
@@ -64,7 +65,7 @@ impl Polling {
     }
 }
 
-pub fn start(sources: &Sources, readings: &Readings, account: &Arc<Account>) -> Polling {
+pub fn start(sources: &Sources, root: &InstallRoot, readings: &Readings, account: &Arc<Account>) -> Polling {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let task = |readings: &Readings| (readings.clone(), account.clone(), stopped.clone());
@@ -75,6 +76,10 @@ pub fn start(sources: &Sources, readings: &Readings, account: &Arc<Account>) -> 
     for source in &sources.modbus {
         let (readings, account, stopped) = task(readings);
         tasks.spawn(poll(Modbus::new(source), readings, account, stopped));
+    }
+    for source in &sources.mqtt {
+        let (readings, account, stopped) = task(readings);
+        tasks.spawn(mqtt::listen(source.clone(), root.clone(), readings, account, stopped));
     }
     Polling { tasks, stop }
 }

@@ -1,5 +1,6 @@
 mod checks;
 mod modbus;
+mod mqtt;
 mod tag;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use crate::mistake::{self, Mistakes};
 use checks::Checks;
 
 pub use modbus::{ByteOrder, MOST_REGISTERS, ModbusGroup, ModbusKind, ModbusSource, ModbusTable, ModbusTag};
+pub use mqtt::{MqttKind, MqttSource, MqttTag};
 pub use tag::{Deadband, TagSettings};
 
 /// `config/sources.toml`: what is read, and how often.
@@ -19,6 +21,7 @@ pub use tag::{Deadband, TagSettings};
 pub struct Sources {
     pub simulators: Vec<SimulatorSource>,
     pub modbus: Vec<ModbusSource>,
+    pub mqtt: Vec<MqttSource>,
 }
 
 /// A line of machines that exists in memory only.
@@ -36,6 +39,8 @@ struct File {
     simulator: Vec<Simulator>,
     #[serde(default)]
     modbus: Vec<modbus::File>,
+    #[serde(default)]
+    mqtt: Vec<mqtt::File>,
 }
 
 #[derive(Deserialize)]
@@ -62,7 +67,8 @@ impl Sources {
         })?;
         let simulators = parsed.simulator.into_iter().map(|source| source.check(&mut checks)).collect();
         let modbus = parsed.modbus.into_iter().map(|source| source.check(&mut checks)).collect();
-        checks.end().map(|()| Self { simulators, modbus })
+        let mqtt = parsed.mqtt.into_iter().map(|source| source.check(&mut checks)).collect();
+        checks.end().map(|()| Self { simulators, modbus, mqtt })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -76,7 +82,8 @@ impl Sources {
             .modbus
             .iter()
             .map(|source| (source.name.as_str(), source.groups.iter().map(|group| group.tags.len()).sum()));
-        simulators.chain(modbus)
+        let mqtt = self.mqtt.iter().map(|source| (source.name.as_str(), source.tags.len()));
+        simulators.chain(modbus).chain(mqtt)
     }
 }
 
@@ -104,7 +111,7 @@ mod tests {
         let examples = crate::DEFAULT_SOURCES.lines().filter_map(|line| line.strip_prefix("# "));
         let examples: Vec<&str> = examples.filter(|line| line.starts_with('[') || line.contains(" = ")).collect();
         let sources = Sources::parse(&examples.join("\n"), "sources.toml").unwrap();
-        assert_eq!(sources.each().collect::<Vec<_>>(), [("line1", 50), ("press", 3)]);
+        assert_eq!(sources.each().collect::<Vec<_>>(), [("line1", 50), ("press", 3), ("cell", 2)]);
     }
 
     #[test]
@@ -160,5 +167,28 @@ mod tests {
         }
         let twice = MODBUS.to_owned() + &MODBUS[MODBUS.find("[[modbus.group.tag]]").unwrap()..];
         assert_eq!(Sources::parse(&twice, "sources.toml").unwrap_err().0[0].line, Some(18));
+    }
+
+    #[test]
+    fn a_broker_is_read_and_its_mistakes_are_named_with_their_lines() {
+        let text = "[[mqtt]]\nname = \"cell\"\nhost = \"broker\"\ntls = true\nuser = \"u\"\npassword = \"p\"\n\n\
+            [[mqtt.tag]]\ntopic = \"plant/+/oil/#\"\njson = \"/value\"\njson_time = \"/at\"\n";
+        let sources = Sources::parse(text, "sources.toml").unwrap();
+        let [source] = sources.mqtt.as_slice() else { panic!("{sources:?}") };
+        assert_eq!((source.port, source.client_id.as_str()), (8883, "plantlink-cell"));
+        assert_eq!((source.tags[0].settings.name.as_str(), source.tags[0].wildcards()), ("cell.plant.{1}.oil.{2}", 2));
+        let wrong = [
+            ("host = \"broker\"", "host = \"tcp://broker\"", 3),
+            ("user = \"u\"\n", "", 5),
+            ("plant/+/oil/#", "plant/#/oil", 9),
+            ("plant/+/oil/#", "plant/a+", 9),
+            ("json = \"/value\"", "json = \"value\"", 10),
+            ("json = \"/value\"", "json = \"/value\"\nname = \"oil.{1}\"", 11),
+            ("json = \"/value\"\n", "", 10),
+        ];
+        for (right, wrong, line) in wrong {
+            let mistakes = Sources::parse(&text.replace(right, wrong), "sources.toml").unwrap_err();
+            assert_eq!(mistakes.0[0].line, Some(line), "{wrong}: {mistakes}");
+        }
     }
 }

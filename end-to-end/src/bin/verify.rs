@@ -24,12 +24,14 @@ struct Need {
     package: &'static str,
 }
 
-const TEST_NEEDS: [Need; 8] = [
+const TEST_NEEDS: [Need; 10] = [
     Need { file: "/usr/bin/psql", package: "postgresql" },
     Need { file: "/usr/bin/openssl", package: "openssl" },
     Need { file: "/usr/bin/python3", package: "python3" },
     Need { file: "/usr/share/doc/python3-venv/copyright", package: "python3-venv" },
     Need { file: "/usr/bin/curl", package: "curl" },
+    Need { file: "/usr/sbin/mosquitto", package: "mosquitto" },
+    Need { file: "/usr/bin/mosquitto_pub", package: "mosquitto-clients" },
     Need { file: "/usr/bin/pigz", package: "pigz" },
     Need { file: "/usr/bin/strace", package: "strace" },
     Need { file: "/usr/bin/unzip", package: "unzip" },

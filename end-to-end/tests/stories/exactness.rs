@@ -156,11 +156,13 @@ fn a_dump_restored_into_the_same_server_loses_and_doubles_nothing_at_hq() {
 }
 
 #[test]
-fn a_dump_restored_into_another_database_loses_and_doubles_nothing_at_hq() {
+fn a_dump_restored_into_another_cluster_loses_and_doubles_nothing_at_hq() {
     a_dump_restored_loses_and_doubles_nothing_at_hq(true);
 }
 
 fn a_dump_restored_loses_and_doubles_nothing_at_hq(elsewhere: bool) {
+    let other =
+        elsewhere.then(|| PrivatePostgres::start(&Options::default()).unwrap_or_else(|error| panic!("{error}")));
     let url = SERVER.new_database();
     let mut world = World::running(&url);
     world.plant.wait_for_readings(30);
@@ -172,13 +174,16 @@ fn a_dump_restored_loses_and_doubles_nothing_at_hq(elsewhere: bool) {
     world.plant.wait_for_readings(stored + 20);
     world.headquarters.pull(world.plant.agent_port());
     world.plant.stop();
-    let restored = if elsewhere { SERVER.new_database() } else { url.clone() };
+    let (server, restored) = match &other {
+        Some(other) => (other, other.new_database()),
+        None => (&*SERVER, url.clone()),
+    };
     if !elsewhere {
         let name = url.rsplit('/').next().unwrap();
         SERVER.sql("postgres", &format!("DROP DATABASE {name} WITH (FORCE)"));
         SERVER.sql("postgres", &format!("CREATE DATABASE {name}"));
     }
-    SERVER.load(&restored, &dump);
+    server.load(&restored, &dump);
     let credentials = world.plant.root.join("config/credentials.env");
     let text = std::fs::read_to_string(&credentials).unwrap().replace(&url, &restored);
     std::fs::write(&credentials, text).unwrap();

@@ -13,6 +13,7 @@ mod fleet;
 mod keys;
 mod modbus;
 mod moving;
+mod mqtt;
 mod outages;
 mod plain_client;
 mod power_cuts;

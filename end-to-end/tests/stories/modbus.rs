@@ -39,7 +39,7 @@ impl World {
         table.lines().filter(|line| line.contains('.')).map(str::to_owned).collect()
     }
 
-    fn stored_of(&self, tag: &str) -> Stored {
+    pub fn stored_of(&self, tag: &str) -> Stored {
         let root = self.plant.install_root();
         let mut store = ActiveDatabase::of(&root).unwrap().open(root.path()).unwrap();
         let head = store.head().unwrap();
