@@ -183,7 +183,8 @@ fn copy_database(scale: &Scale, folder: &Path, table: &mut Table) {
     fill(&format!("sqlite:{}", from.display()), &from, scale.database_bytes);
     let megabytes = fs::metadata(&from).unwrap().len() >> 20;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for pair in 0..scale.pairs {
+    // Half a second each, and a disk is moody: more of them.
+    for pair in 0..3 * scale.pairs {
         for first in [pair % 2 == 0, pair % 2 != 0] {
             flush(folder);
             let started = Instant::now();

@@ -8,7 +8,8 @@ use config::InstallRoot;
 use protocol::Failure;
 use updater::recovery::{self, Cause};
 use watchdog::{
-    Init, check_config, init, launch, move_database, reset_pin, restore, show_status, supervise, upgrade_launcher,
+    Init, Service, Wish, check_config, init, launch, move_database, reset_pin, restore, service, show_status,
+    supervise, upgrade_launcher,
 };
 
 /// Lays out an install root, and keeps its programs running.
@@ -130,6 +131,11 @@ enum Verb {
         #[arg(long, value_name = "URL")]
         to: String,
     },
+    /// Have the machine start the watchdog by itself (systemd)
+    Service {
+        #[command(subcommand)]
+        verb: ServiceVerb,
+    },
     /// Replace the launcher by the running version's watchdog; on site, called as the launcher itself
     UpgradeLauncher {
         #[command(flatten)]
@@ -140,6 +146,62 @@ enum Verb {
         #[command(flatten)]
         root: Root,
     },
+}
+
+#[derive(Subcommand)]
+enum ServiceVerb {
+    /// Install the service, which then starts with the machine
+    Install {
+        #[command(flatten)]
+        which: WhichService,
+        /// Print the unit, and install nothing
+        #[arg(long)]
+        print: bool,
+    },
+    /// Stop it and remove it; the install root stays
+    Uninstall {
+        #[command(flatten)]
+        which: WhichService,
+    },
+    Start {
+        #[command(flatten)]
+        which: WhichService,
+    },
+    Stop {
+        #[command(flatten)]
+        which: WhichService,
+    },
+    /// What the service manager says of it
+    Status {
+        #[command(flatten)]
+        which: WhichService,
+    },
+}
+
+#[derive(Args)]
+struct WhichService {
+    #[command(flatten)]
+    root: Root,
+    /// Another name, where there is more than one install root
+    #[arg(long, default_value = "plantlink")]
+    name: String,
+    /// Run each program as a user of its own, which are made: NAME-collector, NAME-agent and NAME-portal
+    #[arg(long, value_name = "NAME")]
+    users: Option<String>,
+}
+
+impl ServiceVerb {
+    fn run(self) -> Result<(), Failure> {
+        let (which, wish) = match self {
+            Self::Install { which, print } => (which, Wish::Install { print }),
+            Self::Uninstall { which } => (which, Wish::Uninstall),
+            Self::Start { which } => (which, Wish::Start),
+            Self::Stop { which } => (which, Wish::Stop),
+            Self::Status { which } => (which, Wish::Status),
+        };
+        let WhichService { root, name, users } = which;
+        service(&InstallRoot::new(&root.root), &Service { name, users }, wish)
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -193,6 +255,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::ResetPin { root, pin } => reset_pin(&InstallRoot::new(&root.root), pin),
         Verb::Restore { root, backup, pin } => restore(&InstallRoot::new(&root.root), backup.as_deref(), pin),
         Verb::MoveDatabase { root, to } => move_database(&InstallRoot::new(&root.root), &to),
+        Verb::Service { verb } => verb.run(),
         Verb::UpgradeLauncher { root } => upgrade_launcher(&InstallRoot::new(&root.root)),
         Verb::CheckConfig { root } => check_config(&InstallRoot::new(&root.root)),
     }

@@ -24,7 +24,7 @@ struct Need {
     package: &'static str,
 }
 
-const TEST_NEEDS: [Need; 10] = [
+const TEST_NEEDS: [Need; 11] = [
     Need { file: "/usr/bin/psql", package: "postgresql" },
     Need { file: "/usr/bin/openssl", package: "openssl" },
     Need { file: "/usr/bin/python3", package: "python3" },
@@ -33,6 +33,7 @@ const TEST_NEEDS: [Need; 10] = [
     Need { file: "/usr/sbin/mosquitto", package: "mosquitto" },
     Need { file: "/usr/bin/mosquitto_pub", package: "mosquitto-clients" },
     Need { file: "/usr/bin/pigz", package: "pigz" },
+    Need { file: "/usr/bin/systemd-analyze", package: "systemd" },
     Need { file: "/usr/bin/strace", package: "strace" },
     Need { file: "/usr/bin/unzip", package: "unzip" },
 ];

@@ -1,5 +1,7 @@
 //! The watchdog and its children.
 
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use end_to_end::programs::run;
@@ -133,15 +135,57 @@ fn a_renewed_certificate_is_taken_up_without_a_restart() {
     let agent = world.plant.root.join("agent");
     // On the same key, as openssl renews one.
     let renewed = world.folder.path().join("renewed.pem");
-    let mut openssl = std::process::Command::new("openssl");
+    let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-new", "-days", "365", "-subj", "/CN=renewed", "-key"]).arg(agent.join("key.pem"));
     run(openssl.arg("-out").arg(&renewed)).good();
     std::fs::rename(&renewed, agent.join("cert.pem")).unwrap();
     wait_for("the renewed certificate", Duration::from_secs(15), || {
-        let mut client = std::process::Command::new("openssl");
-        client.args(["s_client", "-connect", &format!("127.0.0.1:{port}")]).stdin(std::process::Stdio::null());
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-connect", &format!("127.0.0.1:{port}")]).stdin(Stdio::null());
         run(&mut client).output.contains("CN = renewed").then_some(())
     });
     world.headquarters.pull(port);
     assert_eq!(world.plant.status().unwrap().children[1].restarts, 0);
+}
+
+#[test]
+fn the_unit_is_sound_and_lets_the_watchdog_do_no_more_than_its_work() {
+    let world = World::new(SQLITE);
+    let unit = |more: &[&str]| {
+        let mut watchdog = world.plant.command("watchdog");
+        watchdog.args(["service", "install", "--print", "--root"]).arg(&world.plant.root);
+        run(watchdog.args(more)).good()
+    };
+    for (name, more) in [("one-user", &[][..]), ("users", &["--users", "root"])] {
+        let file = world.folder.path().join(format!("plantlink-{name}.service"));
+        std::fs::write(&file, unit(more)).unwrap();
+        let verified = run(Command::new("systemd-analyze").arg("verify").arg(&file));
+        assert!(verified.code == Some(0) && verified.errors.is_empty(), "{verified:?}");
+        let judged = run(Command::new("systemd-analyze").args(["security", "--offline=true", "--no-pager"]).arg(&file));
+        let level = judged.output.lines().last().unwrap().split_whitespace().find_map(|word| word.parse::<f64>().ok());
+        assert!(level.is_some_and(|level| level <= 3.0), "{}", judged.output);
+    }
+}
+
+#[test]
+fn the_service_manager_is_told_when_the_plant_is_up_and_that_the_launcher_lives() {
+    let world = World::new(SQLITE);
+    let place = world.folder.path().join("notify");
+    let manager = UnixDatagram::bind(&place).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut watchdog = world.plant.command("watchdog");
+    watchdog.arg("run").arg("--root").arg(&world.plant.root).env("NOTIFY_SOCKET", &place);
+    watchdog.env("WATCHDOG_USEC", "600000").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut watchdog = watchdog.spawn().unwrap();
+    let told = || {
+        let mut state = [0; 64];
+        let length = manager.recv(&mut state).unwrap();
+        String::from_utf8_lossy(&state[..length]).into_owned()
+    };
+    while told() != "READY=1" {}
+    assert!(world.plant.status().is_some_and(|status| !status.children.is_empty()));
+    assert_eq!([told(), told(), told()], ["WATCHDOG=1"; 3]);
+    kill_process(Pid::from_child(&watchdog), Signal::TERM).unwrap();
+    while told() != "STOPPING=1" {}
+    assert!(watchdog.wait().unwrap().success());
 }

@@ -4,6 +4,7 @@
 //! It decides nothing by itself: the boot record is changed by `watchdog settle`, a process of one thread that does one
 //! thing, and what is to be done follows from `updater::recovery`.
 
+mod manager;
 mod safe_mode;
 mod settling;
 pub(crate) mod strays;
@@ -24,6 +25,7 @@ use updater::{settle, situation};
 use crate::backoff::{Backoff, Pause};
 use crate::on_site::no_root;
 use crate::{executable, license};
+use manager::Manager;
 use settling::{Settling, Why};
 use supervisor::{Event, Supervisor};
 use trial::{Trial, Verdict};
@@ -42,6 +44,8 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(2 * 3600);
 /// How soon what could not be settled is tried again.
 const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 const LONGEST_ERROR: usize = 300;
+/// Until somebody comes and puts it right.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Between two runs that were over at once, whatever the reason.
 const BREATH: Duration = Duration::from_secs(1);
 
@@ -61,6 +65,9 @@ pub async fn launch(root: &InstallRoot, users: Option<&str>) -> Result<(), Failu
             tracing::error!(%failure, "what was last committed is certain, and runs again");
         }
         (Err(failure), Some(Damage::Lost)) => {
+            let mut manager = Manager::start();
+            manager.busy_for(FOR_EVER);
+            manager.up();
             safe_mode::tell(&settings, &control, &failure).await;
             return Err(failure);
         }
@@ -68,8 +75,8 @@ pub async fn launch(root: &InstallRoot, users: Option<&str>) -> Result<(), Failu
     }
     // What a killed launcher has left goes by itself, or has to.
     strays::wait_until_gone(&root.versions()).await;
-    let mut launcher =
-        Launcher { root: root.clone(), settings, control, users: users.map(str::to_owned), has_collected: false };
+    let (users, manager) = (users.map(str::to_owned), Manager::start());
+    let mut launcher = Launcher { root: root.clone(), settings, control, users, has_collected: false, manager };
     launcher.run().await
 }
 
@@ -101,6 +108,7 @@ struct Launcher {
     users: Option<String>,
     /// A collector has run since this launcher started: it was licensed, and no licence stops it any more.
     has_collected: bool,
+    manager: Manager,
 }
 
 impl Launcher {
@@ -141,6 +149,7 @@ impl Launcher {
                     };
                     let seconds = pause.as_secs_f64();
                     tracing::error!(code, pause_seconds = seconds, "the supervisor ended and is started again");
+                    self.manager.busy_for(pause);
                     tokio::select! {
                         () = self.control.stopped() => return Ok(()),
                         () = tokio::time::sleep(pause) => {}
@@ -153,6 +162,7 @@ impl Launcher {
     /// Waits for `watchdog settle`, but neither for ever nor beyond the wish to stop.
     async fn settle(&self, why: &Why, within: Duration) -> Result<(), Failure> {
         let mut settling = Settling::start(&self.root, why)?;
+        self.manager.busy_for(within);
         tokio::select! {
             outcome = settling.outcome() => outcome,
             () = self.control.stopped() => {
@@ -186,6 +196,7 @@ impl Launcher {
             End::Ended(_) => Duration::ZERO,
             End::Stopped | End::Next => STOP_WITHIN,
         };
+        self.manager.busy_for(grace);
         running.stop(grace).await;
         // Whatever it has left behind goes too, so that the next one finds its ports free.
         strays::wait_until_gone(&directory).await;
@@ -223,6 +234,7 @@ impl Launcher {
                     Event::Ended(code) => return self.ended(record, code),
                     Event::Pulse(pulse) => {
                         beaten = Instant::now();
+                        self.manager.up();
                         self.has_collected |= pulse.versions.get("collector").is_some_and(Option::is_some);
                         trial.beat(&pulse, beaten);
                         continue;
@@ -241,6 +253,7 @@ impl Launcher {
                 }
                 _ = ticks.tick() => {}
             }
+            self.manager.busy_for(LOOK_EVERY);
             if self.is_on_trial(record) {
                 match trial.judge(Instant::now()) {
                     Verdict::Failed(error) if !is_committing(&self.root) => return Ok(End::FallBack(error)),

@@ -1,0 +1,191 @@
+//! Under systemd: a unit that may do nothing but its work, is told when the plant is up, and starts it again when it hangs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use config::{Credentials, InstallRoot};
+use durable::Access;
+use protocol::Failure;
+use readings::Place;
+
+use super::{Service, Wish};
+use crate::executable;
+
+const PROGRAMS: [&str; 3] = ["collector", "agent", "portal"];
+const UNITS: &str = "/etc/systemd/system";
+
+pub fn service(root: &InstallRoot, service: &Service, wish: Wish) -> Result<(), Failure> {
+    let unit = PathBuf::from(UNITS).join(format!("{}.service", service.name));
+    match wish {
+        Wish::Install { print: true } => {
+            print!("{}", text(root, service)?);
+            Ok(())
+        }
+        Wish::Install { print: false } => install(root, service, &unit),
+        Wish::Uninstall => uninstall(service, &unit),
+        Wish::Start => systemctl(&["start", &service.name]),
+        Wish::Stop => systemctl(&["stop", &service.name]),
+        Wish::Status => systemctl(&["--no-pager", "status", &service.name]),
+    }
+}
+
+fn install(root: &InstallRoot, service: &Service, unit: &Path) -> Result<(), Failure> {
+    let text = text(root, service)?;
+    if let Some(users) = &service.users {
+        add_users(users)?;
+    }
+    durable::replace(unit, text.as_bytes(), Access::Shared)?;
+    systemctl(&["daemon-reload"])?;
+    systemctl(&["enable", "--quiet", &service.name])?;
+    println!("{} is installed, and starts with the machine", unit.display());
+    println!("start it now with: watchdog service start --root {}", root.path().display());
+    Ok(())
+}
+
+fn uninstall(service: &Service, unit: &Path) -> Result<(), Failure> {
+    if !unit.exists() {
+        return Err(Failure::failed(format!("{} is not there: nothing is installed under this name", unit.display())));
+    }
+    systemctl(&["disable", "--quiet", "--now", &service.name])?;
+    durable::remove(unit)?;
+    systemctl(&["daemon-reload"])?;
+    if let Some(users) = &service.users {
+        for program in PROGRAMS {
+            run("userdel", &[&format!("{users}-{program}")])?;
+        }
+        run("groupdel", &[users])?;
+    }
+    println!("{} is removed; the install root stays as it is", unit.display());
+    Ok(())
+}
+
+/// Those of `watchdog run --users`, as far as they are not there.
+fn add_users(users: &str) -> Result<(), Failure> {
+    if !is_known("group", users) {
+        run("groupadd", &["--system", users])?;
+    }
+    for program in PROGRAMS {
+        let user = format!("{users}-{program}");
+        if !is_known("passwd", &user) {
+            run("useradd", &["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", &user])?;
+        }
+    }
+    Ok(())
+}
+
+fn is_known(kind: &str, name: &str) -> bool {
+    let mut getent = Command::new("getent");
+    getent.args([kind, name]).stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+fn systemctl(arguments: &[&str]) -> Result<(), Failure> {
+    run("systemctl", arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), Failure> {
+    let status = Command::new(program).args(arguments).stdin(Stdio::null()).status();
+    let status = status.map_err(|error| Failure::failed(format!("{program} could not be started: {error}")))?;
+    match status.success() {
+        true => Ok(()),
+        false => {
+            Err(Failure::failed(format!("`{program} {}` ended with {status}; are you root?", arguments.join(" "))))
+        }
+    }
+}
+
+/// The unit. Restarts are the launcher's own, with its own pauses; systemd only starts a launcher that is gone or hangs.
+fn text(root: &InstallRoot, service: &Service) -> Result<String, Failure> {
+    let folder = std::path::absolute(root.path())?;
+    let launcher = folder.join(executable("watchdog"));
+    let quoted = |path: &Path| quote(&path.to_string_lossy());
+    let mut start = format!("{} run --root {}", quoted(&launcher)?, quoted(&folder)?);
+    // Only whoever may become others needs any rights of root.
+    let identity = match &service.users {
+        Some(users) => {
+            start += &format!(" --users {}", quote(users)?);
+            "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE CAP_KILL".to_owned()
+        }
+        None => format!("User={}\nCapabilityBoundingSet=", owner(root)?),
+    };
+    let mut writes = vec![quoted(&folder)?];
+    let url = Credentials::read_file(&root.credentials_file())?.database_url;
+    if let Some(Ok(Place::Sqlite(file))) = url.map(|url| readings::place(&url, root.path()))
+        && let Some(outside) = file.parent().filter(|database| !database.starts_with(root.path()))
+    {
+        writes.push(quoted(outside)?);
+    }
+    let home = ["/home", "/root", "/run/user"].iter().any(|home| folder.starts_with(home));
+    let home = if home { "no" } else { "yes" };
+    Ok(format!(
+        "# Made by `watchdog service install`.
+[Unit]
+Description=Plantlink in {description}
+After=network.target time-sync.target postgresql.service
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={start}
+Restart=always
+RestartSec=2
+RestartPreventExitStatus=78
+WatchdogSec=60
+TimeoutStartSec=180
+TimeoutStopSec=60
+KillMode=mixed
+{identity}
+UMask=0027
+LimitNOFILE=65536
+ReadWritePaths={writes}
+ProtectSystem=strict
+ProtectHome={home}
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+NoNewPrivileges=yes
+RemoveIPC=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service landlock_create_ruleset landlock_add_rule landlock_restrict_self
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+",
+        description = folder.display().to_string().replace('%', "%%"),
+        writes = writes.join(" "),
+    ))
+}
+
+/// Whose root it is; systemd takes a number as well as a name.
+#[cfg(unix)]
+fn owner(root: &InstallRoot) -> Result<u32, Failure> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(std::fs::metadata(root.boot_record())?.uid())
+}
+
+#[cfg(not(unix))]
+fn owner(_: &InstallRoot) -> Result<u32, Failure> {
+    Err(Failure::failed("systemd is not of this platform"))
+}
+
+/// As systemd reads a word (systemd.service(5), "Quoting"): `%` and `$` stand for themselves.
+fn quote(text: &str) -> Result<String, Failure> {
+    if text.chars().any(char::is_control) {
+        return Err(Failure::usage(format!("{text:?} cannot stand in a unit")));
+    }
+    let escaped = text.replace('\\', r"\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
+    Ok(format!("\"{escaped}\""))
+}
