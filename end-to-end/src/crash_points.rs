@@ -376,7 +376,8 @@ fn started(command: Command) -> Option<i32> {
     let mut child = spawned(command);
     // Not `wait` by itself, which would close its input first.
     let input = child.stdin.take();
-    let status = child.wait().expect("our own child");
+    // Whatever is done to it, it ends.
+    let status = wait_for("the process to end", Duration::from_secs(120), || child.try_wait().expect("our own child"));
     drop(input);
     status.code().filter(|code| *code < 128)
 }

@@ -4,7 +4,7 @@ use config::InstallRoot;
 use durable::Lock;
 use protocol::Failure;
 
-use crate::launcher::strays::wait_until_gone;
+use crate::launcher::strays::wait_until_gone_here;
 
 /// Nothing of the plant runs while this is held, and what is written here is the service's to change.
 ///
@@ -20,7 +20,7 @@ pub fn stopped(root: &InstallRoot) -> Result<Lock, Failure> {
     })?;
     require_owner(root)?;
     // One that outlived its watchdog would go on storing.
-    daemon::runtime()?.block_on(wait_until_gone(&root.versions()));
+    wait_until_gone_here(&root.versions());
     Ok(only)
 }
 

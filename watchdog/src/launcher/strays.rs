@@ -10,19 +10,37 @@ pub const VERSION_DIRECTORY: &str = "PLANTLINK_VERSION_DIRECTORY";
 /// Children see at once that their supervisor is gone, and end by themselves.
 const BY_THEMSELVES: Duration = Duration::from_secs(2);
 
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Waits for those that belong to `directory` or something below it, and kills what stays.
 pub async fn wait_until_gone(directory: &Path) {
     let deadline = Instant::now() + BY_THEMSELVES;
-    while !pids_of(directory).is_empty() {
-        if Instant::now() > deadline {
-            kill_all_of(directory);
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        if Instant::now() > deadline + BY_THEMSELVES {
-            tracing::error!(directory = %directory.display(), "processes of a version cannot be ended");
-            return;
-        }
+    while !are_gone(directory, deadline) {
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+/// The same for a program of one thread, which is all that changes a root on site.
+pub fn wait_until_gone_here(directory: &Path) {
+    let deadline = Instant::now() + BY_THEMSELVES;
+    while !are_gone(directory, deadline) {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Whether there are none, or none that can be ended.
+fn are_gone(directory: &Path, deadline: Instant) -> bool {
+    if pids_of(directory).is_empty() {
+        return true;
+    }
+    if Instant::now() > deadline + BY_THEMSELVES {
+        tracing::error!(directory = %directory.display(), "processes of a version cannot be ended");
+        return true;
+    }
+    if Instant::now() > deadline {
+        kill_all_of(directory);
+    }
+    false
 }
 
 #[cfg(unix)]
