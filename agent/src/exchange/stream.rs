@@ -54,7 +54,8 @@ pub fn start(source: Source, watch: Watch) -> impl Stream<Item = io::Result<Byte
             // The connection is torn, so that nobody takes the stream for whole.
             let _ = sender.blocking_send(Err(io::Error::other(ended.clone())));
         }
-        // The stream ends here; HQ does not wait for what is noted of it.
+        // The stream ends here; HQ does not wait for what is noted of it, and finds room for its next one.
+        drop(watch.permit);
         drop(sender);
         match &outcome {
             Ok(()) => {
@@ -67,7 +68,7 @@ pub fn start(source: Source, watch: Watch) -> impl Stream<Item = io::Result<Byte
         }
         watch.agent.tell_exported();
         watch.session.note(|record| record.ended = ended);
-        drop((watch.busy, watch.permit));
+        drop(watch.busy);
     });
     futures_util::stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|item| (item, receiver)))
 }
