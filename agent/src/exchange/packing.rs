@@ -24,7 +24,8 @@ pub struct Packed {
     pub rows: u64,
 }
 
-type Place = mpsc::Receiver<Result<Packed, StoreError>>;
+/// Where the members of one page come.
+pub type Place = mpsc::Receiver<Result<Packed, StoreError>>;
 
 /// The pages of an export that nobody has taken yet.
 pub struct Pages {

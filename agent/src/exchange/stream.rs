@@ -10,7 +10,7 @@ use protocol::export::{EpochRange, write_member};
 use readings::{Cursor, Span, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::packing::{Packers, Pages, pack};
+use super::packing::{Packers, Pages, Place, pack};
 use crate::Agent;
 use crate::session::{Busy, Session};
 
@@ -94,7 +94,7 @@ fn write(source: Source, watch: &Watch, sender: &mpsc::Sender<io::Result<Bytes>>
     let exporter = &watch.agent.exporter;
     let packers: &Packers = exporter.packers();
     let _exporting = packers.exporting();
-    let (order, mut places) = mpsc::channel(WAITING_PAGES);
+    let (order, places) = mpsc::channel(WAITING_PAGES);
     let pages = Pages::new(spans, epochs, order);
     let sent = std::thread::scope(|scope| {
         scope.spawn(|| pack(store.as_mut(), &pages, packers));
@@ -105,21 +105,31 @@ fn write(source: Source, watch: &Watch, sender: &mpsc::Sender<io::Result<Bytes>>
                 Err(error) => tracing::warn!(%error, "a second connection for an export could not be opened"),
             });
         }
-        let mut sent = 0;
-        // Whoever packs keeps a sender by way of the pages; the last page closes it.
-        while let Some(mut place) = places.blocking_recv() {
-            while let Some(packed) = place.blocking_recv() {
-                let packed = packed.inspect_err(|_| places.close())?;
-                sent += packed.rows;
-                send(watch, sender, packed.member, packed.rows).inspect_err(|_| places.close())?;
-            }
-        }
-        Ok::<u64, Broken>(sent)
+        send_in_order(places, watch, sender)
     })?;
     if sent != count {
         return Err(Broken::Miscounted { sent });
     }
     send(watch, sender, write_member(&[], Some(&next.to_string())), 0)
+}
+
+/// Sends what is packed, page by page, and says how many readings that were. Takes the queue: with it, however this ends, go
+/// the places in it, and whoever packs for one of them sees that nobody wants it any more.
+fn send_in_order(
+    mut places: mpsc::Receiver<Place>,
+    watch: &Watch,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+) -> Result<u64, Broken> {
+    let mut sent = 0;
+    // Whoever packs keeps a sender by way of the pages; the last page closes it.
+    while let Some(mut place) = places.blocking_recv() {
+        while let Some(packed) = place.blocking_recv() {
+            let packed = packed?;
+            sent += packed.rows;
+            send(watch, sender, packed.member, packed.rows)?;
+        }
+    }
+    Ok(sent)
 }
 
 fn send(watch: &Watch, sender: &mpsc::Sender<io::Result<Bytes>>, member: Vec<u8>, rows: u64) -> Result<(), Broken> {

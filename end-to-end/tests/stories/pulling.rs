@@ -168,6 +168,29 @@ fn kilobytes(process: Pid, what: &str) -> u64 {
 }
 
 #[test]
+fn readers_that_go_away_leave_no_export_behind() {
+    let world = history(150_000);
+    let proxy = CuttingProxy::start(world.plant.agent_port());
+    // Twice as many as there may be at once, each cut somewhere in the middle.
+    for number in 0..32 {
+        proxy.cut_after(20_000 + number * 25_000);
+        let mut headquarters = world.headquarters.clone();
+        headquarters.data = world.folder.path().join(format!("gone-{number}"));
+        let mut client = headquarters.sync_client(proxy.port());
+        let mut client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let passed = proxy.passed_bytes();
+        wait_for("bytes to pass", Duration::from_secs(60), || {
+            (proxy.passed_bytes() > passed + 15_000 || client.try_wait().unwrap().is_some()).then_some(())
+        });
+        let _ = client.kill();
+        client.wait().unwrap();
+    }
+    proxy.cut_after(0);
+    world.headquarters.pull(world.plant.agent_port());
+    assert_eq!(world.assert_exactly_once(), 150_000);
+}
+
+#[test]
 fn what_hq_gathered_restores_another_plant() {
     let world = history(3_000);
     world.headquarters.pull(world.plant.agent_port());
