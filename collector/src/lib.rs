@@ -10,6 +10,7 @@ mod account;
 mod import;
 mod live;
 mod once;
+mod pause;
 mod retention;
 pub mod source;
 pub mod spool;

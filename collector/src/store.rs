@@ -9,19 +9,18 @@ use std::time::{Duration, Instant};
 use config::InstallRoot;
 use daemon::Control;
 use protocol::Failure;
-use rand::Rng as _;
 use readings::{Appended, Batch, Store, StoreError};
 use serde::Deserialize;
 use updater::database::ActiveDatabase;
 
 use crate::WRITER;
 use crate::account::Account;
+use crate::pause::Pause;
 use crate::retention::Retention;
 use crate::spool::{Known, Spool, Taken};
 
 /// After an outage, small batches are stored together up to this size.
 const READINGS_AT_ONCE: usize = 10_000;
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LOOK_FOR_REQUESTS_EVERY: Duration = Duration::from_secs(1);
 /// So that others who write get their turn.
@@ -82,7 +81,7 @@ pub fn start(
         stopping: stopping.clone(),
         retention,
         connection: None,
-        pause: FIRST_PAUSE,
+        pause: Pause::new(LONGEST_PAUSE),
         holding: None,
         finish_by: None,
     };
@@ -99,8 +98,7 @@ struct Work {
     stopping: Arc<AtomicBool>,
     retention: Option<Retention>,
     connection: Option<Connection>,
-    /// After the next failure.
-    pause: Duration,
+    pause: Pause,
     /// The attempt at an update for which it keeps away from the store.
     holding: Option<u64>,
     finish_by: Option<Instant>,
@@ -138,16 +136,14 @@ impl Work {
                     return outcome.map(drop).map_err(Failure::from);
                 }
                 Ok(more) => {
-                    self.pause = FIRST_PAUSE;
+                    self.pause.reset();
                     if *more { BETWEEN_RETIREMENTS } else { LOOK_FOR_REQUESTS_EVERY }
                 }
                 Err(error) => {
                     // Whatever failed, the connection's state is unknown: the next one starts by asking.
                     self.connection = None;
                     tracing::warn!(%error, "the store takes nothing; readings are kept in the spool");
-                    let jittered = self.pause.mul_f64(rand::thread_rng().gen_range(0.75..1.25));
-                    self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-                    jittered
+                    self.pause.next()
                 }
             };
             self.account.store_error(outcome.err().map(|error| error.to_string()));
@@ -200,7 +196,7 @@ impl Work {
             }
             connection.position = position;
             // A store that takes something is not one to keep away from, however often it fails.
-            self.pause = FIRST_PAUSE;
+            self.pause.reset();
             let known = Known { epoch: connection.epoch.clone(), position };
             self.lock().acknowledge(known).map_err(|error| StoreError::Disk(error.to_string()))?;
             self.account.store_error(None);

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use config::{InstallRoot, Sources, TagSettings};
 use protocol::{Failure, Timestamp};
-use rand::Rng as _;
 use readings::Reading;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -18,6 +17,7 @@ use tokio::time::Instant;
 use self::modbus::Modbus;
 use self::simulator::Simulator;
 use crate::account::Account;
+use crate::pause::Pause;
 use crate::tag::{Sample, Tag};
 
 /// Where gathered readings go; waits while the disk is slower than the devices.
@@ -38,8 +38,7 @@ pub trait Device: Send + 'static {
     fn gather(&mut self, group: usize) -> impl Future<Output = Result<Gathered, String>> + Send;
 }
 
-/// After a device has not answered; then twice as long each time.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Between two tries of a device that does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// All sources at work.
@@ -113,7 +112,7 @@ impl Group {
 /// one reading of bad quality a tag, and is asked again after growing pauses.
 async fn poll(mut device: impl Device, readings: Readings, account: Arc<Account>, mut stopped: watch::Receiver<bool>) {
     let mut groups = Group::all_of(&device);
-    let mut pause = FIRST_PAUSE;
+    let mut pause = Pause::new(LONGEST_PAUSE);
     loop {
         let Some(at) = (0..groups.len()).min_by_key(|at| groups[*at].due) else { return };
         let gathered = tokio::select! {
@@ -133,17 +132,16 @@ async fn poll(mut device: impl Device, readings: Readings, account: Arc<Account>
                     kept.extend(groups[at].tags[tag].keep(sample, now));
                 }
                 groups[at].next_beat(now);
-                pause = FIRST_PAUSE;
+                pause.reset();
                 error
             }
             Err(error) => {
                 let time = Timestamp::now();
-                let again = now + pause.mul_f64(rand::thread_rng().gen_range(0.75..1.25));
+                let again = now + pause.next();
                 for group in &mut groups {
                     group.silent(time, now, &mut kept);
                     group.due = again;
                 }
-                pause = (pause * 2).min(LONGEST_PAUSE);
                 Some(error)
             }
         };

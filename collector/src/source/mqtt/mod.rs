@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use config::{InstallRoot, MqttSource};
 use protocol::{Timestamp, tls};
-use rand::Rng as _;
 use readings::Reading;
 use rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter, SubscribeReasonCode,
@@ -23,8 +22,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::topics::Topics;
-use super::{FIRST_PAUSE, LONGEST_PAUSE, Readings};
+use super::{LONGEST_PAUSE, Readings};
 use crate::account::Account;
+use crate::pause::Pause;
 use crate::tag::Sample;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub async fn listen(
     mut stopped: watch::Receiver<bool>,
 ) {
     let mut topics = Topics::new(&source.tags);
-    let mut pause = FIRST_PAUSE;
+    let mut pause = Pause::new(LONGEST_PAUSE);
     loop {
         // Read again each time: a password or an authority may have been put right.
         let error = match options(&source, &root) {
@@ -65,9 +65,8 @@ pub async fn listen(
         }
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(pause.mul_f64(rand::thread_rng().gen_range(0.75..1.25))) => {}
+            () = tokio::time::sleep(pause.next()) => {}
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -81,7 +80,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Until the connection ends; says why.
-    async fn run(&mut self, readings: &Readings, account: &Account, pause: &mut Duration) -> String {
+    async fn run(&mut self, readings: &Readings, account: &Account, pause: &mut Pause) -> String {
         let at = format!("{}:{}", self.source.host, self.source.port);
         loop {
             match self.broker.poll().await {
@@ -99,7 +98,7 @@ impl Session<'_> {
                     let refused = refused.count();
                     let error =
                         (refused > 0).then(|| format!("{at}: {refused} of the topics may not be subscribed to"));
-                    *pause = FIRST_PAUSE;
+                    pause.reset();
                     account.gathered(&self.source.name, &[], error);
                 }
                 Ok(Event::Incoming(Packet::Publish(message))) => {
