@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use comfy_table::{Table, presets};
@@ -17,7 +17,7 @@ use end_to_end::headquarters::Headquarters;
 use end_to_end::plant::Plant;
 use end_to_end::programs::{self, program, run};
 use end_to_end::proxy::CuttingProxy;
-use end_to_end::{columns, wait_for};
+use end_to_end::{columns, kilobytes, python, wait_for};
 use private_postgres::{Options, PrivatePostgres};
 use protocol::Timestamp;
 use rand::rngs::SmallRng;
@@ -249,9 +249,7 @@ impl Answer {
 
 /// Of a process' memory, in 10^6 bytes.
 fn megabytes(process: Pid, what: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
+    kilobytes(process, what) as f64 * 1024.0 / 1e6
 }
 
 /// The afternoon's work in Python, with packages of fixed versions in a virtual environment.
@@ -263,16 +261,11 @@ struct Python {
 impl Python {
     /// `None`, said so, where that cannot be had.
     fn start(url: &str, folder: &Path) -> Option<Self> {
-        let environment = programs::folder().join("python-bench");
-        let quiet = |command: &mut Command| command.stdout(Stdio::null()).status().is_ok_and(|status| status.success());
         let packages = ["fastapi==0.115.6", "uvicorn==0.34.0", "asyncpg==0.30.0"];
-        let there = environment.join("bin/uvicorn").exists()
-            || quiet(Command::new("python3").args(["-m", "venv"]).arg(&environment))
-                && quiet(Command::new(environment.join("bin/pip")).args(["install", "--quiet"]).args(packages));
-        if !there {
+        let Ok(environment) = python::try_environment("fastapi", &packages) else {
             eprintln!("no comparison with Python: it needs python3-venv and packages from PyPI");
             return None;
-        }
+        };
         let (key, certificate) = (folder.join("bench.key"), folder.join("bench.pem"));
         let mut openssl = Command::new("openssl");
         openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=bench", "-days", "9", "-keyout"]);

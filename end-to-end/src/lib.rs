@@ -20,6 +20,8 @@ pub mod release;
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
+
 /// Of several measurements of the same, for a table: the median, and from where to where they went.
 pub fn columns(mut values: Vec<f64>) -> (String, String) {
     values.sort_by(f64::total_cmp);
@@ -27,6 +29,18 @@ pub fn columns(mut values: Vec<f64>) -> (String, String) {
         (Some(least), Some(most)) => (format!("{:.2}", values[values.len() / 2]), format!("{least:.2} – {most:.2}")),
         _ => (String::new(), String::new()),
     }
+}
+
+/// What `/proc/<pid>/status` says of a process' memory, such as `VmHWM:`.
+///
+/// # Panics
+/// If there is no such process, or no such line.
+pub fn kilobytes(process: Pid, what: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero()));
+    let status = status.unwrap_or_else(|error| panic!("{process:?}: {error}"));
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {what} of {process:?}"))
 }
 
 /// Asks until there is an answer; the stories' only way of waiting.

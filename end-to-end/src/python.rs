@@ -5,13 +5,24 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::programs::run;
+use crate::programs::{Ended, run};
 
 /// A virtual environment with these packages, made once and kept.
 ///
 /// # Panics
 /// Without python3-venv, or without a way to PyPI.
 pub fn environment(name: &str, packages: &[&str]) -> PathBuf {
+    try_environment(name, packages).unwrap_or_else(|ended| panic!("{ended:?}"))
+}
+
+/// As [`environment`], where one can do without.
+///
+/// # Errors
+/// What `venv` or `pip` has said.
+///
+/// # Panics
+/// If nothing can be written below `target`.
+pub fn try_environment(name: &str, packages: &[&str]) -> Result<PathBuf, Ended> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).join("target/python");
     std::fs::create_dir_all(&folder).expect("a folder below target");
     // Of several test programs that need it at once, one makes it.
@@ -20,14 +31,15 @@ pub fn environment(name: &str, packages: &[&str]) -> PathBuf {
     let (place, mark) = (folder.join(name), folder.join(format!("{name}.txt")));
     let wanted = packages.join("\n");
     if std::fs::read_to_string(&mark).is_ok_and(|there| there == wanted) {
-        return place;
+        return Ok(place);
     }
     let _ = std::fs::remove_dir_all(&place);
-    run(Command::new("python3").args(["-m", "venv"]).arg(&place)).good();
-    let mut pip = Command::new(place.join("bin/pip"));
-    run(pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(packages)).good();
+    let succeeds = |command: &mut Command| Some(run(command)).filter(|ended| ended.code != Some(0)).map_or(Ok(()), Err);
+    succeeds(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
+    let pip = ["install", "--quiet", "--disable-pip-version-check"];
+    succeeds(Command::new(place.join("bin/pip")).args(pip).args(packages))?;
     std::fs::write(mark, wanted).expect("a file below target");
-    place
+    Ok(place)
 }
 
 /// A server that tells its port on its first line, and goes with its standard input.

@@ -205,7 +205,8 @@ impl Store for PostgresStore {
     fn head(&mut self) -> Result<Head, StoreError> {
         // One statement, so one snapshot.
         let rows = self.client.query(
-            "SELECT h.last_seq, coalesce((SELECT first_seq FROM batches ORDER BY last_seq LIMIT 1), h.last_seq + 1), e.epoch, e.first_seq
+            "SELECT h.last_seq, coalesce((SELECT first_seq FROM batches ORDER BY last_seq LIMIT 1), h.last_seq + 1),
+                 e.epoch, e.first_seq
              FROM head h, epochs e ORDER BY e.number",
             &[],
         )?;

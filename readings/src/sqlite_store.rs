@@ -214,7 +214,8 @@ impl Store for SqliteStore {
     fn head(&mut self) -> Result<Head, StoreError> {
         // One statement, so one snapshot.
         let mut statement = self.connection.prepare_cached(
-            "SELECT h.last_seq, coalesce((SELECT first_seq FROM batches ORDER BY last_seq LIMIT 1), h.last_seq + 1), e.epoch, e.first_seq
+            "SELECT h.last_seq, coalesce((SELECT first_seq FROM batches ORDER BY last_seq LIMIT 1), h.last_seq + 1),
+                 e.epoch, e.first_seq
              FROM head h, epochs e ORDER BY e.number",
         )?;
         let mut rows = statement.query([])?;
@@ -279,7 +280,7 @@ impl Store for SqliteStore {
             let tag = self.tags.get(tag_id)?;
             each(&Row {
                 seq: unsigned(row.get(0)?),
-                time: Timestamp::from_micros(row.get(1)?).unwrap_or(Timestamp::EPOCH),
+                time: time(row.get(1)?),
                 tag_id,
                 tag: &tag.name,
                 value: row.get::<_, Option<f64>>(3)?.filter(|value| value.is_finite()),

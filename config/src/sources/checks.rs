@@ -75,8 +75,8 @@ impl<'a> Checks<'a> {
         Duration::from_secs(1)
     }
 
-    /// A whole number of these; the least of them where it is none.
-    pub fn whole<T: TryFrom<i64> + Copy + std::fmt::Display>(
+    /// A whole number of these; where it is another, that is noted.
+    pub fn whole<T: TryFrom<i64>>(
         &mut self,
         key: &str,
         value: &Spanned<i64>,

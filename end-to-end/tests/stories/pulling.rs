@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use end_to_end::programs::{program, run};
 use end_to_end::proxy::CuttingProxy;
-use end_to_end::wait_for;
+use end_to_end::{kilobytes, wait_for};
 use rand::Rng as _;
-use rustix::process::Pid;
 
 use crate::{KEYS, SERVER, SQLITE, World};
 
@@ -158,13 +157,6 @@ fn a_reader_of_a_byte_a_second_holds_nothing_up_and_is_cut_off(database: &str) {
     // Meanwhile and afterwards others are served.
     world.headquarters.pull(world.plant.agent_port());
     assert!(world.assert_exactly_once() > 40_000);
-}
-
-/// Of a process' memory.
-fn kilobytes(process: Pid, what: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 #[test]
