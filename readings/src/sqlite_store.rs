@@ -25,6 +25,9 @@ const READ: &str = "SELECT seq, time, tag, value, quality, text FROM readings WH
 const READ_SINCE: &str = "SELECT seq, time, tag, value, quality, text FROM readings
                           WHERE seq BETWEEN ?1 AND ?2 AND time >= ?3 ORDER BY seq";
 
+/// Whoever reads a span comes by each page once: SQLite's usual 2 MB would keep pages that nobody wants again.
+const CACHE_OF_A_READER: &str = "PRAGMA cache_size = -128";
+
 /// Pages at a time: other writers wait for it.
 const GIVE_BACK: &str = "PRAGMA incremental_vacuum(2000)";
 
@@ -93,6 +96,7 @@ impl SqliteStore {
         if self.tags.covers(last_seq) {
             return Ok(());
         }
+        self.connection.execute_batch(CACHE_OF_A_READER)?;
         let cover = self.connection.query_row("SELECT last_seq FROM head", [], |row| row.get(0)).map(unsigned)?;
         let mut statement = self.connection.prepare_cached("SELECT id, name, unit FROM tags")?;
         let tags = statement.query_map([], |row| Ok((row.get(0)?, Tag { name: row.get(1)?, unit: row.get(2)? })))?;

@@ -197,15 +197,9 @@ pub async fn export(
     let busy = session.busy();
     let prepared = {
         let (agent, session) = (agent.clone(), session.clone());
-        tokio::task::spawn_blocking(move || {
-            let asker = Asker { key: &session.key_id, signed_at: session.signed_at };
-            let prepared = agent.exporter.prepare(&wish, &asker);
-            if prepared.is_ok() {
-                agent.tell_exported();
-            }
-            prepared
-        })
-        .await
+        let prepare =
+            move || agent.exporter.prepare(&wish, &Asker { key: &session.key_id, signed_at: session.signed_at });
+        tokio::task::spawn_blocking(prepare).await
     };
     let prepared = match prepared {
         Ok(Ok(prepared)) => prepared,
@@ -216,6 +210,11 @@ pub async fn export(
         }
     };
     agent.account.store_error(None);
+    {
+        // Beside the export, which need not wait for it.
+        let agent = agent.clone();
+        tokio::task::spawn_blocking(move || agent.tell_exported());
+    }
     let Prepared { store, spans, count, epochs, gaps, exact, cut } = prepared;
     let lost: u64 = gaps.iter().map(|gap| gap.readings).sum();
     let end = cut.period_end.with_micros();

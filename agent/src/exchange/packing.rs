@@ -11,12 +11,14 @@ use readings::export::Packer;
 use readings::{Cursor, Span, Store, StoreError};
 use tokio::sync::mpsc;
 
-/// Readings of the first page, so that the first byte comes soon; then as many as fill a member.
+/// Readings of the first page, so that the first byte comes soon; then as many as fill its members.
 const FIRST_PAGE: u64 = 1_000;
 const LARGEST_PAGE: u64 = 40_000;
-/// What a page should have, a little less than a member holds: lines that become longer are cut there, and the rest of the
-/// page is read again.
-const PAGE_BYTES: u64 = Packer::LINES_BYTES as u64 / 100 * 97;
+/// A page is one statement, which costs the more the fewer readings it brings.
+const MEMBERS_OF_A_PAGE: usize = 4;
+/// What a page should have, a little less than its members hold: lines that become longer are cut there, and the rest of
+/// the page is read again.
+const PAGE_BYTES: u64 = (MEMBERS_OF_A_PAGE * Packer::FULL_BYTES) as u64 / 100 * 97;
 
 /// One gzip member.
 pub struct Packed {
@@ -24,8 +26,8 @@ pub struct Packed {
     pub rows: u64,
 }
 
-/// Where the members of one page come.
-pub type Place = mpsc::Receiver<Result<Packed, StoreError>>;
+/// Where the members of one page come; at once, if it was not misjudged.
+pub type Place = mpsc::Receiver<Result<Vec<Packed>, StoreError>>;
 
 /// The pages of an export that nobody has taken yet.
 pub struct Pages {
@@ -48,7 +50,7 @@ struct Plan {
 struct Page {
     span: Span,
     at: usize,
-    place: mpsc::Sender<Result<Packed, StoreError>>,
+    place: mpsc::Sender<Result<Vec<Packed>, StoreError>>,
 }
 
 impl Pages {
@@ -83,7 +85,7 @@ impl Pages {
         Some(Page { span, at, place })
     }
 
-    /// So that the next pages about fill a member, whatever the length of the lines.
+    /// So that the next pages about fill their members, whatever the length of the lines.
     fn learn(&self, lines_bytes: usize, rows: u64) {
         let line = (lines_bytes as u64 / rows.max(1)).max(1);
         self.rows.store((PAGE_BYTES / line).clamp(1, LARGEST_PAGE), Ordering::Relaxed);
@@ -104,7 +106,7 @@ pub fn pack(store: &mut dyn Store, pages: &Pages, packers: &Packers) {
         while from <= page.span.last_seq {
             let packed = pack_some(store, pages, packers, &page, &mut from);
             let failed = packed.is_err();
-            let is_empty = packed.as_ref().is_ok_and(|packed| packed.rows == 0);
+            let is_empty = packed.as_ref().is_ok_and(Vec::is_empty);
             if !is_empty && page.place.blocking_send(packed).is_err() || failed {
                 return;
             }
@@ -112,35 +114,45 @@ pub fn pack(store: &mut dyn Store, pages: &Pages, packers: &Packers) {
     }
 }
 
-/// A member of the page from `from` on, which then is behind it.
+/// The members of the page from `from` on, which then is behind them.
 fn pack_some(
     store: &mut dyn Store,
     pages: &Pages,
     packers: &Packers,
     page: &Page,
     from: &mut u64,
-) -> Result<Packed, StoreError> {
+) -> Result<Vec<Packed>, StoreError> {
     let mut turn = packers.take();
     let packer = &mut turn.packer;
-    let mut cut = None;
+    let (mut members, mut rows, mut lines_bytes, mut cut) = (Vec::new(), 0, 0, None);
+    let mut finish = |packer: &mut Packer, behind: u64| {
+        let of_member = packer.rows();
+        rows += of_member;
+        lines_bytes += packer.lines_bytes();
+        let member = packer.finish(pages.cursor_behind(page.at, behind).as_deref());
+        members.push(Packed { member, rows: of_member });
+        members.len()
+    };
     let read = store.read(Span { first_seq: *from, ..page.span }, &mut |row| {
-        if cut.is_none() && packer.is_full() {
+        if cut.is_some() {
+            return;
+        }
+        if packer.is_full() && finish(packer, row.seq - 1) == MEMBERS_OF_A_PAGE {
             cut = Some(row.seq);
+            return;
         }
-        if cut.is_none() {
-            packer.row(row);
-        }
+        packer.row(row);
     });
-    let (rows, lines_bytes) = (packer.rows(), packer.lines_bytes());
     *from = cut.unwrap_or(page.span.last_seq + 1);
-    let cursor = pages.cursor_behind(page.at, *from - 1);
-    let member = packer.finish(cursor.as_deref());
+    if packer.rows() > 0 && read.is_ok() {
+        finish(packer, *from - 1);
+    }
     drop(turn);
     read?;
     if rows > 0 {
         pages.learn(lines_bytes, rows);
     }
-    Ok(Packed { member, rows })
+    Ok(members)
 }
 
 /// What packs, for all exports together. More than there are processors would only take memory.

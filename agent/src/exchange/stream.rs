@@ -10,7 +10,7 @@ use protocol::export::{EpochRange, write_member};
 use readings::{Cursor, Span, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::packing::{Packers, Pages, Place, pack};
+use super::packing::{Packed, Packers, Pages, Place, pack};
 use crate::Agent;
 use crate::session::{Busy, Session};
 
@@ -124,9 +124,10 @@ fn send_in_order(
     // Whoever packs keeps a sender by way of the pages; the last page closes it.
     while let Some(mut place) = places.blocking_recv() {
         while let Some(packed) = place.blocking_recv() {
-            let packed = packed?;
-            sent += packed.rows;
-            send(watch, sender, packed.member, packed.rows)?;
+            for Packed { member, rows } in packed? {
+                sent += rows;
+                send(watch, sender, member, rows)?;
+            }
         }
     }
     Ok(sent)
