@@ -18,7 +18,7 @@ pub async fn gather_once(root: &InstallRoot) -> Result<(), Failure> {
     if sources.is_empty() {
         return Err(Failure::configuration(format!("{} names no source; add one", root.sources_file().display())));
     }
-    println!("{}", table(&gather_all(&sources).await));
+    println!("{}", table(&gather_all(&sources, root).await));
     Ok(())
 }
 

@@ -37,6 +37,8 @@ pub struct Tag {
     unit: Option<Arc<str>>,
     settings: TagSettings,
     kept: Option<Kept>,
+    /// Kept or not; for those that have a heartbeat.
+    latest: Option<Reading>,
 }
 
 struct Kept {
@@ -49,7 +51,11 @@ struct Kept {
 impl Tag {
     pub fn new(settings: &TagSettings) -> Self {
         let unit = settings.unit.as_deref().map(Arc::from);
-        Self { name: settings.name.as_str().into(), unit, settings: settings.clone(), kept: None }
+        Self { name: settings.name.as_str().into(), unit, settings: settings.clone(), kept: None, latest: None }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// As a reading, whether or not it is kept.
@@ -73,11 +79,25 @@ impl Tag {
     /// The reading, if it is to be kept; `now` is of the monotonic clock.
     pub fn keep(&mut self, sample: Sample, now: Instant) -> Option<Reading> {
         let reading = self.reading(sample);
+        if self.settings.heartbeat.is_some() {
+            self.latest = Some(reading.clone());
+        }
         if self.kept.as_ref().is_some_and(|kept| self.is_dull(kept, &reading, now)) {
             return None;
         }
         let Reading { value, quality, .. } = reading;
         self.kept = Some(Kept { at: now, value, text: reading.text.clone(), quality });
+        Some(reading)
+    }
+
+    /// The latest again, as of `time`, if its heartbeat is due: of a device that tells changes only.
+    pub fn beat(&mut self, time: Timestamp, now: Instant) -> Option<Reading> {
+        let (heartbeat, kept) = (self.settings.heartbeat?, self.kept.as_mut()?);
+        if now.duration_since(kept.at) < heartbeat {
+            return None;
+        }
+        let reading = Reading { time, ..self.latest.clone()? };
+        *kept = Kept { at: now, value: reading.value, text: reading.text.clone(), quality: reading.quality };
         Some(reading)
     }
 
@@ -148,6 +168,28 @@ mod tests {
         assert_eq!(kept(&percent, &samples), [0, 3, 7]);
         let beating = TagSettings { heartbeat: Some(Duration::from_secs(2)), ..narrow };
         assert_eq!(kept(&beating, &samples), [0, 2, 4, 6, 7]);
+    }
+
+    #[test]
+    fn what_is_not_told_again_is_kept_again_with_each_heartbeat() {
+        let beating = TagSettings {
+            deadband: Some(Deadband::Absolute(1.0)),
+            heartbeat: Some(Duration::from_secs(10)),
+            ..settings()
+        };
+        let (mut tag, start) = (Tag::new(&beating), Instant::now());
+        let beat = |tag: &mut Tag, seconds: i64| {
+            let time = Timestamp::from_micros(seconds * 1_000_000).unwrap();
+            tag.beat(time, start + Duration::from_secs(seconds as u64)).map(|reading| (reading.time, reading.value))
+        };
+        assert_eq!(beat(&mut tag, 60), None, "nothing is known yet");
+        assert!(tag.keep(value(5.0), start + Duration::from_secs(60)).is_some());
+        assert!(tag.keep(value(5.5), start + Duration::from_secs(65)).is_none());
+        assert_eq!(beat(&mut tag, 69), None);
+        assert_eq!(beat(&mut tag, 70), Some((Timestamp::from_micros(70_000_000).unwrap(), Some(5.5))));
+        assert_eq!(beat(&mut tag, 79), None);
+        assert!(tag.keep(value(6.0), start + Duration::from_secs(79)).is_none(), "measured from what was kept");
+        assert!(beat(&mut tag, 80).is_some());
     }
 
     #[test]

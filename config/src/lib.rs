@@ -13,8 +13,9 @@ pub use mistake::{Mistake, Mistakes};
 pub use root::InstallRoot;
 pub use settings::{AuthForms, Language, LogFormat, LogLevel, Settings, Unbound};
 pub use sources::{
-    ByteOrder, Deadband, MOST_REGISTERS, ModbusGroup, ModbusKind, ModbusSource, ModbusTable, ModbusTag, MqttKind,
-    MqttSource, MqttTag, SimulatorSource, Sources, TagSettings,
+    ByteOrder, Deadband, Login, MOST_REGISTERS, ModbusGroup, ModbusKind, ModbusSource, ModbusTable, ModbusTag,
+    MqttKind, MqttSource, MqttTag, OpcuaGroup, OpcuaMode, OpcuaNamespace, OpcuaNode, OpcuaSecurity, OpcuaSource,
+    OpcuaTag, SimulatorSource, Sources, TagSettings,
 };
 
 /// `config/config.txt` as `watchdog init` lays it out: every key with its default, commented.

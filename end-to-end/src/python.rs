@@ -1,7 +1,7 @@
 //! Programs in Python that are the other side of something: device servers from PyPI, in versions that are named here.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -42,7 +42,7 @@ pub fn try_environment(name: &str, packages: &[&str]) -> Result<PathBuf, Ended> 
     Ok(place)
 }
 
-/// A server that tells its port on its first line, and goes with its standard input.
+/// A server that tells its port on its first line, and does what lines on its standard input say.
 pub struct Server {
     child: Child,
     pub port: u16,
@@ -59,6 +59,13 @@ impl Server {
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a pipe");
         let port = line.trim().parse().unwrap_or_else(|_| panic!("{} said {line:?}", script.display()));
         Self { child, port }
+    }
+
+    /// # Panics
+    /// If it is no more.
+    pub fn say(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("a pipe");
+        writeln!(input, "{line}").and_then(|()| input.flush()).expect("a server that listens");
     }
 }
 

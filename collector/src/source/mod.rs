@@ -2,12 +2,13 @@
 
 mod modbus;
 mod mqtt;
+mod opcua;
 mod simulator;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{InstallRoot, Sources, TagSettings};
+use config::{InstallRoot, MqttSource, OpcuaMode, OpcuaSource, Sources, TagSettings};
 use protocol::{Failure, Timestamp};
 use readings::Reading;
 use tokio::sync::{mpsc, watch};
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::modbus::Modbus;
+use self::opcua::Polled as Opcua;
 use self::simulator::Simulator;
 use crate::account::Account;
 use crate::pause::Pause;
@@ -23,8 +25,23 @@ use crate::tag::{Sample, Tag};
 /// Where gathered readings go; waits while the disk is slower than the devices.
 pub type Readings = mpsc::Sender<Vec<Reading>>;
 
-/// What one poll of a group brought: tags by their places in the group, and what came of each.
-pub type Gathered = Vec<(usize, Result<Sample, String>)>;
+/// What one poll of a group brought.
+pub type Gathered = Vec<Outcome>;
+
+/// What came of one tag.
+pub struct Outcome {
+    /// The tag's place in its group.
+    pub tag: usize,
+    pub sample: Sample,
+    /// Why it is no good one.
+    pub error: Option<String>,
+}
+
+impl Outcome {
+    pub fn bad(tag: usize, time: Timestamp, error: String) -> Self {
+        Self { tag, sample: Sample::bad(time), error: Some(error) }
+    }
+}
 
 /// Something that is asked for its tags' values, group by group.
 pub trait Device: Send + 'static {
@@ -64,21 +81,42 @@ impl Polling {
     }
 }
 
+/// A source, by how it is read.
+enum Source {
+    Simulator(Simulator),
+    Modbus(Modbus),
+    /// A server that is asked.
+    Opcua(Opcua),
+    /// One that tells.
+    OpcuaListening(OpcuaSource),
+    Mqtt(MqttSource),
+}
+
+impl Source {
+    fn each_of(sources: &Sources, root: &InstallRoot) -> Vec<Self> {
+        let simulators = sources.simulators.iter().map(|source| Self::Simulator(Simulator::new(source)));
+        let modbus = sources.modbus.iter().map(|source| Self::Modbus(Modbus::new(source)));
+        let mqtt = sources.mqtt.iter().map(|source| Self::Mqtt(source.clone()));
+        let opcua = sources.opcua.iter().map(|source| match source.mode {
+            OpcuaMode::Poll => Self::Opcua(Opcua::new(source, root)),
+            OpcuaMode::Subscribe => Self::OpcuaListening(source.clone()),
+        });
+        simulators.chain(modbus).chain(mqtt).chain(opcua).collect()
+    }
+}
+
 pub fn start(sources: &Sources, root: &InstallRoot, readings: &Readings, account: &Arc<Account>) -> Polling {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    let task = |readings: &Readings| (readings.clone(), account.clone(), stopped.clone());
-    for source in &sources.simulators {
-        let (readings, account, stopped) = task(readings);
-        tasks.spawn(poll(Simulator::new(source), readings, account, stopped));
-    }
-    for source in &sources.modbus {
-        let (readings, account, stopped) = task(readings);
-        tasks.spawn(poll(Modbus::new(source), readings, account, stopped));
-    }
-    for source in &sources.mqtt {
-        let (readings, account, stopped) = task(readings);
-        tasks.spawn(mqtt::listen(source.clone(), root.clone(), readings, account, stopped));
+    for source in Source::each_of(sources, root) {
+        let (root, readings, account, stopped) = (root.clone(), readings.clone(), account.clone(), stopped.clone());
+        match source {
+            Source::Simulator(device) => tasks.spawn(poll(device, readings, account, stopped)),
+            Source::Modbus(device) => tasks.spawn(poll(device, readings, account, stopped)),
+            Source::Opcua(server) => tasks.spawn(poll(server, readings, account, stopped)),
+            Source::OpcuaListening(server) => tasks.spawn(opcua::listen(server, root, readings, account, stopped)),
+            Source::Mqtt(broker) => tasks.spawn(mqtt::listen(broker, root, readings, account, stopped)),
+        };
     }
     Polling { tasks, stop }
 }
@@ -126,9 +164,8 @@ async fn poll(mut device: impl Device, readings: Readings, account: Arc<Account>
         let mut kept = Vec::new();
         let error = match gathered {
             Ok(gathered) => {
-                let error = gathered.iter().find_map(|(_, outcome)| outcome.as_ref().err().cloned());
-                for (tag, outcome) in gathered {
-                    let sample = outcome.unwrap_or_else(|_| Sample::bad(Timestamp::now()));
+                let error = gathered.iter().find_map(|outcome| outcome.error.clone());
+                for Outcome { tag, sample, .. } in gathered {
                     kept.extend(groups[at].tags[tag].keep(sample, now));
                 }
                 groups[at].next_beat(now);
@@ -159,42 +196,46 @@ pub struct Shown {
 }
 
 /// Asks every source once, all at a time.
-pub async fn gather_all(sources: &Sources) -> Vec<Shown> {
+pub async fn gather_all(sources: &Sources, root: &InstallRoot) -> Vec<Shown> {
     let mut tasks = JoinSet::new();
-    let mut number = 0;
-    for source in &sources.simulators {
-        tasks.spawn(gather_one(number, Simulator::new(source)));
-        number += 1;
+    for (number, source) in Source::each_of(sources, root).into_iter().enumerate() {
+        let root = root.clone();
+        tasks.spawn(async move {
+            let shown = match source {
+                Source::Simulator(device) => gather_one(device).await,
+                Source::Modbus(device) => gather_one(device).await,
+                Source::Opcua(server) => gather_one(server).await,
+                // What it would tell first is what it says when it is asked.
+                Source::OpcuaListening(server) => gather_one(Opcua::new(&server, &root)).await,
+                Source::Mqtt(broker) => mqtt::listen_once(&broker, &root).await,
+            };
+            (number, shown)
+        });
     }
-    for source in &sources.modbus {
-        tasks.spawn(gather_one(number, Modbus::new(source)));
-        number += 1;
-    }
-    // In the order of the file, whichever answers first.
+    // In the order of their kinds and of the file, whichever answers first.
     let mut gathered = tasks.join_all().await;
     gathered.sort_by_key(|(number, _)| *number);
     gathered.into_iter().flat_map(|(_, shown)| shown).collect()
 }
 
-async fn gather_one(number: usize, mut device: impl Device) -> (usize, Vec<Shown>) {
+async fn gather_one(mut device: impl Device) -> Vec<Shown> {
     let mut shown = Vec::new();
     for (at, group) in Group::all_of(&device).into_iter().enumerate() {
         let outcome = device.gather(at).await;
         let silence = outcome.as_ref().err().cloned();
         let mut gathered = outcome.unwrap_or_default();
-        gathered.sort_by_key(|(tag, _)| *tag);
+        gathered.sort_by_key(|outcome| outcome.tag);
         let mut gathered = gathered.into_iter().peekable();
         for (at, tag) in group.tags.iter().enumerate() {
-            let of_tag = gathered.next_if(|(tag, _)| *tag == at).map(|(_, outcome)| outcome);
+            let of_tag = gathered.next_if(|outcome| outcome.tag == at);
             let (sample, error) = match of_tag {
-                Some(Ok(sample)) => (sample, None),
-                Some(Err(error)) => (Sample::bad(Timestamp::now()), Some(error)),
+                Some(Outcome { sample, error, .. }) => (sample, error),
                 None => (Sample::bad(Timestamp::now()), silence.clone()),
             };
             shown.push(Shown { reading: tag.reading(sample), error });
         }
     }
-    (number, shown)
+    shown
 }
 
 #[cfg(test)]
@@ -222,7 +263,9 @@ mod tests {
         async fn gather(&mut self, _: usize) -> Result<Gathered, String> {
             self.asked.lock().unwrap().push(Instant::now());
             match self.answers.next() {
-                Some(Some(value)) => Ok(vec![(0, Ok(Sample::of_value(Timestamp::EPOCH, value)))]),
+                Some(Some(value)) => {
+                    Ok(vec![Outcome { tag: 0, sample: Sample::of_value(Timestamp::EPOCH, value), error: None }])
+                }
                 _ => Err("silence".to_owned()),
             }
         }

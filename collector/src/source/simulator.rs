@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use readings::Quality;
 
-use super::{Device, Gathered};
+use super::{Device, Gathered, Outcome};
 use crate::tag::Sample;
 
 pub struct Simulator {
@@ -74,7 +74,8 @@ impl Device for Simulator {
     async fn gather(&mut self, _: usize) -> Result<Gathered, String> {
         let time = Timestamp::now();
         let Self { tags, random, .. } = self;
-        Ok(tags.iter_mut().enumerate().map(|(at, tag)| (at, Ok(tag.read(time, random)))).collect())
+        let outcome = |(tag, it): (usize, &mut Tag)| Outcome { tag, sample: it.read(time, random), error: None };
+        Ok(tags.iter_mut().enumerate().map(outcome).collect())
     }
 }
 
@@ -101,9 +102,8 @@ mod tests {
         let mut simulator = Simulator::new(&source);
         for _ in 0..100 {
             let gathered = simulator.gather(0).await.unwrap();
-            assert_eq!(gathered.iter().map(|(at, _)| *at).collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
-            for ((_, sample), kind) in gathered.iter().zip(KINDS.iter().cycle()) {
-                let sample = sample.as_ref().unwrap();
+            assert_eq!(gathered.iter().map(|outcome| outcome.tag).collect::<Vec<_>>(), (0..50).collect::<Vec<_>>());
+            for (Outcome { sample, .. }, kind) in gathered.iter().zip(KINDS.iter().cycle()) {
                 assert!((kind.low..=kind.high).contains(&sample.value.unwrap()), "{sample:?}");
                 assert_eq!(sample.text.is_some(), kind.word == "state");
             }

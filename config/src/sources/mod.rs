@@ -1,6 +1,8 @@
 mod checks;
+mod login;
 mod modbus;
 mod mqtt;
+mod opcua;
 mod tag;
 
 use std::path::Path;
@@ -12,8 +14,10 @@ use toml::Spanned;
 use crate::mistake::{self, Mistakes};
 use checks::Checks;
 
+pub use login::Login;
 pub use modbus::{ByteOrder, MOST_REGISTERS, ModbusGroup, ModbusKind, ModbusSource, ModbusTable, ModbusTag};
 pub use mqtt::{MqttKind, MqttSource, MqttTag};
+pub use opcua::{OpcuaGroup, OpcuaMode, OpcuaNamespace, OpcuaNode, OpcuaSecurity, OpcuaSource, OpcuaTag};
 pub use tag::{Deadband, TagSettings};
 
 /// `config/sources.toml`: what is read, and how often.
@@ -22,6 +26,7 @@ pub struct Sources {
     pub simulators: Vec<SimulatorSource>,
     pub modbus: Vec<ModbusSource>,
     pub mqtt: Vec<MqttSource>,
+    pub opcua: Vec<OpcuaSource>,
 }
 
 /// A line of machines that exists in memory only.
@@ -41,6 +46,8 @@ struct File {
     modbus: Vec<modbus::File>,
     #[serde(default)]
     mqtt: Vec<mqtt::File>,
+    #[serde(default)]
+    opcua: Vec<opcua::File>,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +75,8 @@ impl Sources {
         let simulators = parsed.simulator.into_iter().map(|source| source.check(&mut checks)).collect();
         let modbus = parsed.modbus.into_iter().map(|source| source.check(&mut checks)).collect();
         let mqtt = parsed.mqtt.into_iter().map(|source| source.check(&mut checks)).collect();
-        checks.end().map(|()| Self { simulators, modbus, mqtt })
+        let opcua = parsed.opcua.into_iter().map(|source| source.check(&mut checks)).collect();
+        checks.end().map(|()| Self { simulators, modbus, mqtt, opcua })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -83,7 +91,11 @@ impl Sources {
             .iter()
             .map(|source| (source.name.as_str(), source.groups.iter().map(|group| group.tags.len()).sum()));
         let mqtt = self.mqtt.iter().map(|source| (source.name.as_str(), source.tags.len()));
-        simulators.chain(modbus).chain(mqtt)
+        let opcua = self
+            .opcua
+            .iter()
+            .map(|source| (source.name.as_str(), source.groups.iter().map(|group| group.tags.len()).sum()));
+        simulators.chain(modbus).chain(mqtt).chain(opcua)
     }
 }
 
@@ -111,7 +123,7 @@ mod tests {
         let examples = crate::DEFAULT_SOURCES.lines().filter_map(|line| line.strip_prefix("# "));
         let examples: Vec<&str> = examples.filter(|line| line.starts_with('[') || line.contains(" = ")).collect();
         let sources = Sources::parse(&examples.join("\n"), "sources.toml").unwrap();
-        assert_eq!(sources.each().collect::<Vec<_>>(), [("line1", 50), ("press", 3), ("cell", 2)]);
+        assert_eq!(sources.each().collect::<Vec<_>>(), [("line1", 50), ("press", 3), ("cell", 2), ("mill", 2)]);
     }
 
     #[test]
@@ -167,6 +179,31 @@ mod tests {
         }
         let twice = MODBUS.to_owned() + &MODBUS[MODBUS.find("[[modbus.group.tag]]").unwrap()..];
         assert_eq!(Sources::parse(&twice, "sources.toml").unwrap_err().0[0].line, Some(18));
+    }
+
+    #[test]
+    fn an_opc_ua_server_is_read_and_its_mistakes_are_named_with_their_lines() {
+        let text = "[[opcua]]\nname = \"mill\"\nurl = \"opc.tcp://mill\"\nsecurity = \"Basic256Sha256\"\n\
+            server_certificate = \"config/mill.der\"\nuser = \"u\"\npassword = \"p\"\n\n\
+            [[opcua.group]]\nperiod_seconds = 0.5\n\n[[opcua.group.tag]]\nname = \"speed\"\nnode = \"ns=2;s=Speed\"\n";
+        let sources = Sources::parse(text, "sources.toml").unwrap();
+        let [source] = sources.opcua.as_slice() else { panic!("{sources:?}") };
+        assert_eq!((source.url.as_str(), source.mode), ("opc.tcp://mill:4840", OpcuaMode::Subscribe));
+        assert_eq!(source.groups[0].tags[0].settings.name, "mill.speed");
+        assert!(!format!("{source:?}").contains("\"p\""), "a password is never logged");
+        let wrong = [
+            ("opc.tcp://mill", "http://mill", 3),
+            ("Basic256Sha256", "Basic128", 4),
+            ("security = \"Basic256Sha256\"", "", 5),
+            ("user = \"u\"\n", "", 6),
+            ("period_seconds = 0.5", "period_seconds = 0", 10),
+            ("ns=2;s=Speed", "Speed", 14),
+            ("name = \"speed\"", "name = \"speed\"\ncolour = 1", 14),
+        ];
+        for (right, wrong, line) in wrong {
+            let mistakes = Sources::parse(&text.replace(right, wrong), "sources.toml").unwrap_err();
+            assert_eq!(mistakes.0[0].line, Some(line), "{wrong}: {mistakes}");
+        }
     }
 
     #[test]

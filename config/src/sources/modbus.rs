@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::checks::Checks;
-use super::tag::{Common, TagSettings};
+use super::tag::{Common, TagSettings, tag_of_file};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModbusSource {
@@ -132,26 +132,18 @@ struct Group {
     tag: Vec<Tag>,
 }
 
-/// `serde` knows no unknown fields to deny beside flattened ones, so the common keys are listed again.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Tag {
-    name: Spanned<String>,
-    table: Option<ModbusTable>,
-    address: Spanned<i64>,
-    #[serde(rename = "type")]
-    kind: Option<Spanned<String>>,
-    bit: Option<Spanned<i64>>,
-    length: Option<Spanned<i64>>,
-    byte_order: Option<ByteOrder>,
-    unit_id: Option<Spanned<i64>>,
-    unit: Option<String>,
-    scale: Option<Spanned<f64>>,
-    offset: Option<Spanned<f64>>,
-    clamp_min: Option<Spanned<f64>>,
-    clamp_max: Option<Spanned<f64>>,
-    deadband: Option<Spanned<toml::Value>>,
-    heartbeat_seconds: Option<Spanned<f64>>,
+tag_of_file! {
+    struct Tag {
+        name: Spanned<String>,
+        table: Option<ModbusTable>,
+        address: Spanned<i64>,
+        #[serde(rename = "type")]
+        kind: Option<Spanned<String>>,
+        bit: Option<Spanned<i64>>,
+        length: Option<Spanned<i64>>,
+        byte_order: Option<ByteOrder>,
+        unit_id: Option<Spanned<i64>>,
+    }
 }
 
 const DEFAULT_PORT: u16 = 502;
@@ -185,7 +177,7 @@ impl File {
 }
 
 impl Tag {
-    fn check(self, source: &str, unit_id: u8, order: ByteOrder, checks: &mut Checks<'_>) -> ModbusTag {
+    fn check(mut self, source: &str, unit_id: u8, order: ByteOrder, checks: &mut Checks<'_>) -> ModbusTag {
         let table = self.table.unwrap_or(ModbusTable::Holding);
         let kind = self.kind(table, checks);
         let address: u16 = checks.whole("address", &self.address, 0..=65_535).unwrap_or(0);
@@ -193,17 +185,7 @@ impl Tag {
             checks.wrong(&self.address, format!("address: {address} leaves no room for {} registers", kind.width()));
         }
         let unit_id = self.unit_id.as_ref().and_then(|id| checks.whole("unit_id", id, 0..=255)).unwrap_or(unit_id);
-        let common = Common {
-            name: self.name,
-            unit: self.unit,
-            scale: self.scale,
-            offset: self.offset,
-            clamp_min: self.clamp_min,
-            clamp_max: self.clamp_max,
-            deadband: self.deadband,
-            heartbeat_seconds: self.heartbeat_seconds,
-        };
-        let settings = common.check(source, checks);
+        let settings = self.common().check(source, &self.name, checks);
         ModbusTag { settings, unit_id, table, address, kind, byte_order: self.byte_order.unwrap_or(order) }
     }
 

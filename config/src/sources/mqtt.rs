@@ -6,7 +6,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::checks::Checks;
-use super::tag::{Common, TagSettings};
+use super::login::Login;
+use super::tag::{Common, TagSettings, tag_of_file};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct MqttSource {
@@ -17,9 +18,7 @@ pub struct MqttSource {
     pub tls: bool,
     /// Who has signed the broker's certificate, relative to the root.
     pub ca_file: Option<PathBuf>,
-    pub user: Option<String>,
-    pub password: Option<String>,
-    pub password_file: Option<PathBuf>,
+    pub login: Option<Login>,
     /// By which the broker knows this plant, and keeps for it what comes while it is away.
     pub client_id: String,
     pub tags: Vec<MqttTag>,
@@ -76,22 +75,15 @@ pub(super) struct File {
     tag: Vec<Tag>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Tag {
-    topic: Spanned<String>,
-    name: Option<Spanned<String>>,
-    #[serde(rename = "type", default)]
-    kind: MqttKind,
-    json: Option<Spanned<String>>,
-    json_time: Option<Spanned<String>>,
-    unit: Option<String>,
-    scale: Option<Spanned<f64>>,
-    offset: Option<Spanned<f64>>,
-    clamp_min: Option<Spanned<f64>>,
-    clamp_max: Option<Spanned<f64>>,
-    deadband: Option<Spanned<toml::Value>>,
-    heartbeat_seconds: Option<Spanned<f64>>,
+tag_of_file! {
+    struct Tag {
+        topic: Spanned<String>,
+        name: Option<Spanned<String>>,
+        #[serde(rename = "type", default)]
+        kind: MqttKind,
+        json: Option<Spanned<String>>,
+        json_time: Option<Spanned<String>>,
+    }
 }
 
 const PORT: u16 = 1883;
@@ -106,12 +98,7 @@ impl File {
         }
         let default = if self.tls { TLS_PORT } else { PORT };
         let port = self.port.as_ref().and_then(|port| checks.whole("port", port, 1..=65_535)).unwrap_or(default);
-        if let (Some(password), Some(_)) = (&self.password, &self.password_file) {
-            checks.wrong(password, "password: there is a password_file as well".to_owned());
-        }
-        if let (Some(password), None) = (&self.password, &self.user) {
-            checks.wrong(password, "password: it needs a user".to_owned());
-        }
+        let login = Login::check(self.user, self.password, self.password_file, checks);
         let client_id = match &self.client_id {
             Some(id) if id.as_ref().trim().is_empty() => {
                 checks.wrong(id, "client_id: it is empty".to_owned());
@@ -130,9 +117,7 @@ impl File {
             port,
             tls: self.tls || self.ca_file.is_some(),
             ca_file: self.ca_file,
-            user: self.user,
-            password: self.password.map(Spanned::into_inner),
-            password_file: self.password_file,
+            login,
             client_id,
             tags,
         }
@@ -140,7 +125,8 @@ impl File {
 }
 
 impl Tag {
-    fn check(self, source: &str, checks: &mut Checks<'_>) -> MqttTag {
+    fn check(mut self, source: &str, checks: &mut Checks<'_>) -> MqttTag {
+        let common = self.common();
         let topic = self.topic.as_ref().clone();
         if let Err(what) = check_topic(&topic) {
             checks.wrong(&self.topic, format!("topic: {what}"));
@@ -164,17 +150,7 @@ impl Tag {
                 checks.wrong(&name, format!("name: it has to hold {{{at}}}, or two topics would be one tag"));
             }
         }
-        let common = Common {
-            name,
-            unit: self.unit,
-            scale: self.scale,
-            offset: self.offset,
-            clamp_min: self.clamp_min,
-            clamp_max: self.clamp_max,
-            deadband: self.deadband,
-            heartbeat_seconds: self.heartbeat_seconds,
-        };
-        let settings = common.check(source, checks);
+        let settings = common.check(source, &name, checks);
         let path = |path: Option<Spanned<String>>| path.map(Spanned::into_inner);
         MqttTag { topic, settings, kind: self.kind, json: path(self.json), json_time: path(self.json_time) }
     }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::checks::Checks;
@@ -49,10 +48,43 @@ pub enum Deadband {
     Percent(f64),
 }
 
+/// A tag of the file, with the keys that are its device's own and those that are the same for all. A macro, as `serde`
+/// knows no unknown keys to deny beside flattened ones.
+macro_rules! tag_of_file {
+    (struct $name:ident { $($(#[$attribute:meta])* $key:ident: $value:ty,)* }) => {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct $name {
+            $($(#[$attribute])* $key: $value,)*
+            unit: Option<String>,
+            scale: Option<Spanned<f64>>,
+            offset: Option<Spanned<f64>>,
+            clamp_min: Option<Spanned<f64>>,
+            clamp_max: Option<Spanned<f64>>,
+            deadband: Option<Spanned<toml::Value>>,
+            heartbeat_seconds: Option<Spanned<f64>>,
+        }
+
+        impl $name {
+            /// Takes them out.
+            fn common(&mut self) -> Common {
+                Common {
+                    unit: self.unit.take(),
+                    scale: self.scale.take(),
+                    offset: self.offset.take(),
+                    clamp_min: self.clamp_min.take(),
+                    clamp_max: self.clamp_max.take(),
+                    deadband: self.deadband.take(),
+                    heartbeat_seconds: self.heartbeat_seconds.take(),
+                }
+            }
+        }
+    };
+}
+pub(super) use tag_of_file;
+
 /// The keys of a tag in the file that are the same for all devices.
-#[derive(Deserialize)]
 pub(super) struct Common {
-    pub name: Spanned<String>,
     pub unit: Option<String>,
     pub scale: Option<Spanned<f64>>,
     pub offset: Option<Spanned<f64>>,
@@ -63,8 +95,8 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub fn check(self, source: &str, checks: &mut Checks<'_>) -> TagSettings {
-        let name = checks.tag_name(source, &self.name);
+    pub fn check(self, source: &str, name: &Spanned<String>, checks: &mut Checks<'_>) -> TagSettings {
+        let name = checks.tag_name(source, name);
         let mut finite = |key: &str, value: Option<&Spanned<f64>>| {
             let value = value?;
             if !value.as_ref().is_finite() {

@@ -123,7 +123,7 @@ fn configuration_that_is_wrong() {
     assert!(checked.code == Some(78) && checked.output.contains(&line), "{}", checked.output);
     std::fs::write(&config, good).unwrap();
 
-    std::fs::write(world.plant.root.join("config/sources.toml"), "[[simulator]\n").unwrap();
+    world.set_sources("[[simulator]\n");
     assert_one_line(&run(&mut daemon(&world, "collector")), 78, &["sources.toml:1:"]);
     let nowhere = world.folder.path().join("nowhere");
     assert_one_line(&run(world.plant.command("watchdog").args(["run", "--root"]).arg(nowhere)), 78, &["watchdog init"]);

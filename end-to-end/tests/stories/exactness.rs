@@ -18,6 +18,7 @@ use readings::{Appended, Batch, Quality, Reading};
 use serde_json::Value;
 use updater::database::ActiveDatabase;
 
+use crate::gathering::FAST;
 use crate::updating::ATTEMPT;
 use crate::{SERVER, SQLITE, World};
 
@@ -235,7 +236,7 @@ fn an_update_that_falls_back_after_exports_doubles_nothing_at_hq(database: &str)
 fn a_server_that_crashes_right_after_a_pull_takes_nothing_back() {
     let mut server = PrivatePostgres::start(&Options::default()).unwrap_or_else(|error| panic!("{error}"));
     let mut world = World::new(&server.new_database());
-    fast_source(&world);
+    world.set_sources(FAST);
     world.plant.start_and_wait();
     let database = world.plant.database.rsplit('/').next().unwrap().to_owned();
     for _ in 0..4 {
@@ -269,7 +270,7 @@ fn a_commit_whose_outcome_nobody_learns_is_stored_once() {
     let by_proxy = direct.replace(&format!(":{}/", SERVER.port()), &format!(":{}/", proxy.port()));
     assert_ne!(direct, by_proxy);
     let mut world = World::new(&by_proxy);
-    fast_source(&world);
+    world.set_sources(FAST);
     world.plant.start_and_wait();
     for _ in 0..12 {
         let stored = world.plant.stored();
@@ -289,10 +290,4 @@ fn a_commit_whose_outcome_nobody_learns_is_stored_once() {
     assert_eq!(SERVER.sql(database, "SELECT count(*) % 200 FROM readings"), "0", "gathers are whole");
     assert_eq!(SERVER.sql(database, "SELECT count(*) FROM epochs"), "1");
     world.assert_exactly_once();
-}
-
-/// Two hundred tags, twenty times a second.
-fn fast_source(world: &World) {
-    let source = "[[simulator]]\nname = \"fast\"\ntags = 200\nperiod_seconds = 0.05\n";
-    std::fs::write(world.plant.root.join("config/sources.toml"), source).unwrap();
 }

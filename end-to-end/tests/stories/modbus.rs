@@ -5,53 +5,16 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use end_to_end::programs::run;
 use end_to_end::python::{self, Server};
 use end_to_end::wait_for;
-use protocol::Timestamp;
-use readings::Span;
-use updater::database::ActiveDatabase;
 
+use crate::gathering::SOON;
 use crate::{SQLITE, World};
-
-const SOON: Duration = Duration::from_secs(30);
 
 fn device(port: u16) -> Server {
     let environment = python::environment("modbus", &["pymodbus==3.8.6"]);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stories/modbus_server.py");
     Server::start(&environment, Path::new(script), &[&port.to_string()])
-}
-
-/// What is stored of a tag: time, value, quality, text.
-type Stored = Vec<(Timestamp, Option<f64>, u8, Option<String>)>;
-
-impl World {
-    fn with_sources(text: &str) -> Self {
-        let world = Self::new(SQLITE);
-        std::fs::write(world.plant.root.join("config/sources.toml"), text).unwrap();
-        world
-    }
-
-    /// `collector --once`, a line for each tag.
-    fn gather_once(&self) -> Vec<String> {
-        let mut collector = self.plant.command("collector");
-        let table = run(collector.arg("--root").arg(&self.plant.root).arg("--once")).good();
-        table.lines().filter(|line| line.contains('.')).map(str::to_owned).collect()
-    }
-
-    pub fn stored_of(&self, tag: &str) -> Stored {
-        let root = self.plant.install_root();
-        let mut store = ActiveDatabase::of(&root).unwrap().open(root.path()).unwrap();
-        let head = store.head().unwrap();
-        let mut stored = Stored::new();
-        let mut each = |row: &readings::Row<'_>| {
-            if row.tag == tag {
-                stored.push((row.time, row.value, row.quality.0, row.text.map(str::to_owned)));
-            }
-        };
-        store.read(Span::all(head.first_seq, head.last_seq), &mut each).unwrap();
-        stored
-    }
 }
 
 fn source(name: &str, port: u16, tags: &str) -> String {
@@ -113,7 +76,7 @@ fn a_device_that_goes_away_is_bad_once_and_good_again_and_holds_no_other_up() {
     let hole = black_hole.local_addr().unwrap().port();
     let tags = tag("value", "address = 9");
     let text = source("gone", port, &tags) + &source("stays", stays.port, &tags) + &source("hole", hole, &tags);
-    std::fs::write(world.plant.root.join("config/sources.toml"), text).unwrap();
+    world.set_sources(&text);
     world.plant.start_and_wait();
     wait_for("readings", SOON, || (world.stored_of("gone.value").len() > 5).then_some(()));
     drop(gone);

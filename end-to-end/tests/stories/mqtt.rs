@@ -4,14 +4,13 @@ use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use end_to_end::programs::run;
 use end_to_end::wait_for;
 
+use crate::gathering::SOON;
 use crate::{SQLITE, World};
 
-const SOON: Duration = Duration::from_secs(30);
 const USER: &str = "plant";
 const PASSWORD: &str = "se cret#1";
 
@@ -72,20 +71,6 @@ impl Drop for Broker {
     }
 }
 
-impl World {
-    fn is_up(&self, source: &str) -> Option<()> {
-        self.plant.status()?.collected?.sources.get(source)?.up.then_some(())
-    }
-
-    fn values_of(&self, tag: &str) -> Vec<(Option<f64>, u8)> {
-        self.stored_of(tag).into_iter().map(|(_, value, quality, _)| (value, quality)).collect()
-    }
-
-    fn wait_for_value(&self, tag: &str, value: (Option<f64>, u8)) {
-        wait_for(&format!("{value:?} of {tag}"), SOON, || (self.values_of(tag).last() == Some(&value)).then_some(()));
-    }
-}
-
 #[test]
 fn what_is_published_is_stored_once_also_while_the_collector_or_the_broker_is_away() {
     let mut world = World::new(SQLITE);
@@ -100,7 +85,7 @@ fn what_is_published_is_stored_once_also_while_the_collector_or_the_broker_is_aw
         broker.port,
         broker.folder.join("ca.pem").display()
     );
-    std::fs::write(world.plant.root.join("config/sources.toml"), sources).unwrap();
+    world.set_sources(&sources);
     broker.publish("doors/east/1", "open", &["-r"]);
     world.plant.start_and_wait();
     wait_for("the broker's yes", SOON, || world.is_up("cell"));
@@ -114,9 +99,14 @@ fn what_is_published_is_stored_once_also_while_the_collector_or_the_broker_is_aw
     broker.publish("plant/press/speed", "fast", &[]);
     world.wait_for_value("cell.speed", (None, 0));
     wait_for("what is wrong with it to be said", SOON, || {
-        let error = world.plant.status()?.collected?.sources["cell"].error.clone()?;
-        error.contains("plant/press/speed: `fast` is no number").then_some(())
+        world.error_of("cell")?.contains("plant/press/speed: `fast` is no number").then_some(())
     });
+    // Looked at once, beside the collector, it shows what the broker has kept, and takes nothing away.
+    let shown = world.gather_once();
+    let line = |name: &str| shown.iter().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{shown:#?}"));
+    assert!(line("cell.door.east.1").contains("uncertain"), "{}", line("cell.door.east.1"));
+    assert!(line("cell.speed").contains("no message within 5 s"), "{}", line("cell.speed"));
+    assert!(world.is_up("cell").is_some(), "the collector was not sent away");
 
     // While the collector is away the broker keeps it.
     world.plant.stop();
@@ -140,10 +130,7 @@ fn what_is_published_is_stored_once_also_while_the_collector_or_the_broker_is_aw
     std::fs::write(world.plant.root.join("config/broker.password"), "wrong\n").unwrap();
     broker.stop();
     broker.go_on();
-    wait_for("a refusal to be said", SOON, || {
-        let error = world.plant.status()?.collected?.sources["cell"].error.clone()?;
-        error.contains("refused").then_some(())
-    });
+    wait_for("a refusal to be said", SOON, || world.error_of("cell")?.contains("refused").then_some(()));
     std::fs::write(world.plant.root.join("config/broker.password"), PASSWORD).unwrap();
     wait_for("the broker's yes at last", SOON, || world.is_up("cell"));
 }

@@ -6,17 +6,14 @@ use end_to_end::wait_for;
 use private_postgres::{Options, PrivatePostgres};
 use rustix::process::{Signal, kill_process};
 
+use crate::gathering::FAST;
 use crate::{SQLITE, World};
 
 #[test]
 fn postgres_killed_again_and_again_loses_and_doubles_nothing() {
     let mut server = PrivatePostgres::start(&Options::default()).unwrap_or_else(|error| panic!("{error}"));
     let mut world = World::new(&server.new_database());
-    std::fs::write(
-        world.plant.root.join("config/sources.toml"),
-        "[[simulator]]\nname = \"fast\"\ntags = 200\nperiod_seconds = 0.05\n",
-    )
-    .unwrap();
+    world.set_sources(FAST);
     world.plant.start_and_wait();
     for _ in 0..3 {
         let stored = world.plant.stored();

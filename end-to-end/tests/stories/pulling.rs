@@ -250,7 +250,7 @@ fn a_key_behind_a_passphrase_opens_a_session_and_a_pull_of_another_time_leaves_t
 /// A running plant without devices, whose store holds so many readings.
 fn history(readings: usize) -> World {
     let mut world = World::new(SQLITE);
-    std::fs::write(world.plant.root.join("config/sources.toml"), "").unwrap();
+    world.set_sources("");
     world.import_history(readings);
     assert_eq!(world.plant.stored(), readings as u64);
     world.plant.start_and_wait();

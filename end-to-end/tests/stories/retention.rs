@@ -123,8 +123,7 @@ fn what_a_full_spool_refuses_reaches_headquarters_as_a_gap() {
     let mut server = PrivatePostgres::start(&Options::default()).unwrap();
     let mut world = World::new(&server.new_database());
     world.plant.set("SPOOL_MAX_BYTES", "20K");
-    let source = "[[simulator]]\nname = \"fast\"\ntags = 100\nperiod_seconds = 0.1\n";
-    std::fs::write(world.plant.root.join("config/sources.toml"), source).unwrap();
+    world.set_sources("[[simulator]]\nname = \"fast\"\ntags = 100\nperiod_seconds = 0.1\n");
     world.plant.start_and_wait();
     world.plant.wait_for_readings(200);
     server.kill();

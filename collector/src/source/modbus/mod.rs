@@ -16,7 +16,7 @@ use tokio_modbus::{self as modbus, Error, ExceptionCode, Response};
 
 use self::decode::Raw;
 use self::plan::{Request, alone, plan};
-use super::{Device, Gathered};
+use super::{Device, Gathered, Outcome};
 use crate::tag::Sample;
 
 pub struct Modbus {
@@ -83,9 +83,8 @@ impl Modbus {
                 self.plans[group].splice(at..=at, singles.collect::<Vec<_>>());
                 return Ok(false);
             }
-            for tag in request.tags {
-                gathered.push((tag, Err(format!("the device says: {code}"))));
-            }
+            let refused = |tag| Outcome::bad(tag, time, format!("the device says: {code}"));
+            gathered.extend(request.tags.into_iter().map(refused));
             return Ok(true);
         }
         for tag in request.tags {
@@ -98,10 +97,10 @@ impl Modbus {
                 }
                 Answer::Refused(_) | Answer::Other => None,
             };
-            gathered.push((
-                tag,
-                raw.map_or_else(|| Err("the answer is too short".to_owned()), |raw| Ok(sample(raw, time))),
-            ));
+            gathered.push(match raw {
+                Some(raw) => Outcome { tag, sample: sample(raw, time), error: None },
+                None => Outcome::bad(tag, time, "the answer is too short".to_owned()),
+            });
         }
         Ok(true)
     }

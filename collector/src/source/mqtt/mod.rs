@@ -4,6 +4,7 @@
 mod payload;
 mod topics;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +23,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::topics::Topics;
-use super::{LONGEST_PAUSE, Readings};
+use super::{LONGEST_PAUSE, Readings, Shown};
 use crate::account::Account;
 use crate::pause::Pause;
-use crate::tag::Sample;
+use crate::tag::{Sample, Tag};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// A message larger than this is none of a sensor's; the broker is left, and comes again with growing pauses.
@@ -70,6 +71,64 @@ pub async fn listen(
     }
 }
 
+/// What the broker tells within so long, for a person; most of it is what it has kept.
+const ONCE: Duration = Duration::from_secs(5);
+
+/// Listens a while, beside the collector and without taking anything away from it.
+pub async fn listen_once(source: &MqttSource, root: &InstallRoot) -> Vec<Shown> {
+    let mut seen: BTreeMap<(usize, String), Shown> = BTreeMap::new();
+    let outcome = tokio::time::timeout(ONCE, look(source, root, &mut seen)).await;
+    let error = outcome.unwrap_or_else(|_| format!("no message within {} s", ONCE.as_secs()));
+    for (number, filter) in source.tags.iter().enumerate() {
+        if !seen.keys().any(|(of_filter, _)| *of_filter == number) {
+            let reading = Tag::new(&filter.settings).reading(Sample::bad(Timestamp::now()));
+            seen.insert((number, String::new()), Shown { reading, error: Some(error.clone()) });
+        }
+    }
+    seen.into_values().collect()
+}
+
+/// Until the connection ends; says why.
+async fn look(source: &MqttSource, root: &InstallRoot, seen: &mut BTreeMap<(usize, String), Shown>) -> String {
+    // By another name, or the broker would send the collector away, and a session that ends with us.
+    let source =
+        MqttSource { client_id: format!("{}-{:08x}", source.client_id, rand::random::<u32>()), ..source.clone() };
+    let mut options = match options(&source, root) {
+        Ok(options) => options,
+        Err(error) => return error,
+    };
+    options.set_clean_session(true);
+    let (client, broker) = AsyncClient::new(options, WAITING_REQUESTS + source.tags.len());
+    let mut topics = Topics::new(&source.tags);
+    let mut session = Session { source: &source, client, broker, topics: &mut topics };
+    loop {
+        match session.next().await {
+            Err(error) => return error,
+            Ok(Next::Subscribed { refused: None }) => {}
+            Ok(Next::Subscribed { refused: Some(error) }) => return error,
+            Ok(Next::Message(message)) => {
+                let time = Timestamp::now();
+                session.topics.of(&message.topic, |number, filter, tag| {
+                    let Some(tag) = tag else { return };
+                    let (sample, error) = payload::sample(filter, &message.payload, message.retain, time)
+                        .map_or_else(|what| (Sample::bad(time), Some(what)), |sample| (sample, None));
+                    let key = (number, message.topic.clone());
+                    seen.insert(key, Shown { reading: tag.reading(sample), error });
+                });
+            }
+        }
+    }
+}
+
+/// What a broker tells.
+enum Next {
+    /// It has let us in, but perhaps not to every topic.
+    Subscribed {
+        refused: Option<String>,
+    },
+    Message(Publish),
+}
+
 /// One connection.
 struct Session<'a> {
     source: &'a MqttSource,
@@ -81,37 +140,48 @@ struct Session<'a> {
 impl Session<'_> {
     /// Until the connection ends; says why.
     async fn run(&mut self, readings: &Readings, account: &Account, pause: &mut Pause) -> String {
-        let at = format!("{}:{}", self.source.host, self.source.port);
         loop {
-            match self.broker.poll().await {
-                Err(error) => return format!("{at}: {error}"),
-                Ok(Event::Incoming(Packet::ConnAck(_))) => {
+            let message = match self.next().await {
+                Err(error) => return error,
+                Ok(Next::Subscribed { refused }) => {
+                    pause.reset();
+                    account.gathered(&self.source.name, &[], refused);
+                    continue;
+                }
+                Ok(Next::Message(message)) => message,
+            };
+            let (kept, error) = self.take(&message);
+            account.gathered(&self.source.name, &kept, error);
+            if !kept.is_empty() && readings.send(kept).await.is_err() {
+                return "the collector is stopping".to_owned();
+            }
+            if let Err(error) = self.client.try_ack(&message) {
+                return self.named(&error);
+            }
+        }
+    }
+
+    fn named(&self, what: &dyn std::fmt::Display) -> String {
+        format!("{}:{}: {what}", self.source.host, self.source.port)
+    }
+
+    /// What the broker tells next; topics are subscribed to whenever it has let us in.
+    async fn next(&mut self) -> Result<Next, String> {
+        loop {
+            match self.broker.poll().await.map_err(|error| self.named(&error))? {
+                Event::Incoming(Packet::ConnAck(_)) => {
                     let filters = self.source.tags.iter();
                     let filters = filters.map(|tag| SubscribeFilter::new(tag.topic.clone(), QoS::AtLeastOnce));
-                    if let Err(error) = self.client.try_subscribe_many(filters) {
-                        return format!("{at}: {error}");
-                    }
+                    self.client.try_subscribe_many(filters).map_err(|error| self.named(&error))?;
                 }
-                Ok(Event::Incoming(Packet::SubAck(answer))) => {
-                    let refused =
-                        answer.return_codes.iter().filter(|code| matches!(code, SubscribeReasonCode::Failure));
-                    let refused = refused.count();
-                    let error =
-                        (refused > 0).then(|| format!("{at}: {refused} of the topics may not be subscribed to"));
-                    pause.reset();
-                    account.gathered(&self.source.name, &[], error);
+                Event::Incoming(Packet::SubAck(answer)) => {
+                    let codes = answer.return_codes.iter();
+                    let refused = codes.filter(|code| matches!(code, SubscribeReasonCode::Failure)).count();
+                    let what = format!("{refused} of the topics may not be subscribed to");
+                    return Ok(Next::Subscribed { refused: (refused > 0).then(|| self.named(&what)) });
                 }
-                Ok(Event::Incoming(Packet::Publish(message))) => {
-                    let (kept, error) = self.take(&message);
-                    account.gathered(&self.source.name, &kept, error);
-                    if !kept.is_empty() && readings.send(kept).await.is_err() {
-                        return "the collector is stopping".to_owned();
-                    }
-                    if let Err(error) = self.client.try_ack(&message) {
-                        return format!("{at}: {error}");
-                    }
-                }
-                Ok(_) => {}
+                Event::Incoming(Packet::Publish(message)) => return Ok(Next::Message(message)),
+                _ => {}
             }
         }
     }
@@ -120,7 +190,7 @@ impl Session<'_> {
     fn take(&mut self, message: &Publish) -> (Vec<Reading>, Option<String>) {
         let (time, now) = (Timestamp::now(), Instant::now());
         let (mut kept, mut error) = (Vec::new(), None);
-        self.topics.of(&message.topic, |filter, tag| {
+        self.topics.of(&message.topic, |_, filter, tag| {
             let Some(tag) = tag else {
                 error = Some(format!("{}: more topics than are kept apart", message.topic));
                 return;
@@ -148,17 +218,8 @@ fn options(source: &MqttSource, root: &InstallRoot) -> Result<MqttOptions, Strin
     let mut options = MqttOptions::new(&source.client_id, &source.host, source.port);
     options.set_keep_alive(KEEP_ALIVE).set_clean_session(false).set_manual_acks(true);
     options.set_max_packet_size(LARGEST_MESSAGE, LARGEST_MESSAGE);
-    if let Some(user) = &source.user {
-        let password = match (&source.password, &source.password_file) {
-            (Some(password), _) => password.clone(),
-            (None, Some(file)) => {
-                let file = root.resolve(file);
-                let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-                text.lines().next().unwrap_or_default().to_owned()
-            }
-            (None, None) => String::new(),
-        };
-        options.set_credentials(user, password);
+    if let Some(login) = &source.login {
+        options.set_credentials(&login.user, login.password(root)?);
     }
     if source.tls {
         let roots = match &source.ca_file {

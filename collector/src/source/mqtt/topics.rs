@@ -21,17 +21,17 @@ impl Topics {
         Self { filters: filters.to_vec(), seen: HashMap::new() }
     }
 
-    /// Each filter that a topic passes, with the tag that it is there. `None` for one tag too many.
-    pub fn of(&mut self, topic: &str, mut each: impl FnMut(&MqttTag, Option<&mut Tag>)) {
+    /// Each filter that a topic passes, its place, and the tag that it is there. `None` for one tag too many.
+    pub fn of(&mut self, topic: &str, mut each: impl FnMut(usize, &MqttTag, Option<&mut Tag>)) {
         for (number, filter) in self.filters.iter().enumerate() {
             let Some(stood_for) = matched(&filter.topic, topic) else { continue };
             let key = (number, topic.to_owned());
             if !self.seen.contains_key(&key) && self.seen.len() >= MOST_SEEN {
-                each(filter, None);
+                each(number, filter, None);
                 continue;
             }
             let tag = self.seen.entry(key).or_insert_with(|| Tag::new(&named(&filter.settings, &stood_for)));
-            each(filter, Some(tag));
+            each(number, filter, Some(tag));
         }
     }
 
