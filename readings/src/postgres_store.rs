@@ -1,6 +1,5 @@
 //! PostgreSQL. Readings go in and out by binary `COPY`; writers of different processes take turns at the row of `head`.
 
-use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use crate::postgres_url;
 use crate::reading::{Quality, Reading};
 use crate::retention::{self, BatchRow, Chosen, GapRow, Retirement};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
-use crate::tags::{Tag, Tags};
+use crate::tags::{Ids, Tag, Tags};
 
 /// What keeps a session honest: a commit is on disk before it is seen; a lock that an old, dying backend still holds is
 /// waited for, but not for ever; a session of ours whose plant PC has vanished is ended by the server, in a transaction or
@@ -29,16 +28,12 @@ const SESSION: &str =
 /// Taken while the schema is laid; the number only has to be always the same.
 const SCHEMA_LOCK: i64 = 0x706c_616e_746c_696e;
 
-/// Ids of tags, by name and unit.
-type Ids = HashMap<(Arc<str>, Option<Arc<str>>), i32>;
-
 pub struct PostgresStore {
     url: String,
     client: Client,
     /// Made by the first [`Store::read`]; most who open a store never read.
     copying: Option<CopyConnection>,
-    /// Ids of tags that are committed.
-    ids: Ids,
+    ids: Ids<i32>,
     tags: Tags,
 }
 
@@ -47,32 +42,29 @@ impl PostgresStore {
         let mut client = connect(url)?;
         client.batch_execute(SESSION)?;
         lay_schema(&mut client, schema)?;
-        Ok(Self { url: url.to_owned(), client, copying: None, ids: HashMap::new(), tags: Tags::default() })
+        Ok(Self { url: url.to_owned(), client, copying: None, ids: Ids::default(), tags: Tags::default() })
     }
 
-    /// Ids of the batch's tags; new ones are committed on their own, so that a failed batch cannot take one back.
-    fn tag_ids(&mut self, readings: &[Reading]) -> Result<(), StoreError> {
-        let mut missing: Vec<(Arc<str>, Option<Arc<str>>)> = readings
-            .iter()
-            .map(|reading| (reading.tag.clone(), reading.unit.clone()))
-            .filter(|key| !self.ids.contains_key(key))
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
+    /// The id of each reading's tag; new ones are committed on their own, so that a failed batch cannot take one back.
+    fn tag_ids(&mut self, readings: &[Reading]) -> Result<Vec<i32>, StoreError> {
+        if let Some(ids) = self.ids.of_each(readings) {
+            return Ok(ids);
         }
+        let unknown = readings.iter().filter(|reading| self.ids.of(reading).is_none());
+        let mut missing: Vec<(&str, Option<&str>)> =
+            unknown.map(|reading| (&*reading.tag, reading.unit.as_deref())).collect();
         missing.sort_unstable();
         missing.dedup();
-        let (names, units): (Vec<&str>, Vec<Option<&str>>) =
-            missing.iter().map(|(name, unit)| (&**name, unit.as_deref())).unzip();
+        let (names, units): (Vec<&str>, Vec<Option<&str>>) = missing.into_iter().unzip();
         self.client.execute(
             "INSERT INTO tags (name, unit) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING",
             &[&names, &units],
         )?;
         for row in self.client.query("SELECT id, name, unit FROM tags WHERE name = ANY ($1::text[])", &[&names])? {
             let unit: Option<&str> = row.get(2);
-            self.ids.insert((row.get::<_, &str>(1).into(), unit.map(Arc::from)), row.get(0));
+            self.ids.insert(row.get::<_, &str>(1).into(), unit.map(Arc::from), row.get(0));
         }
-        Ok(())
+        self.ids.of_each(readings).ok_or_else(|| StoreError::Schema("a tag that was stored is not there".into()))
     }
 
     fn load_tags(&mut self, last_seq: u64) -> Result<(), StoreError> {
@@ -141,8 +133,8 @@ fn insert_epoch(transaction: &mut Transaction<'_>, number: i32, first_seq: u64) 
         .map(|_| ())
 }
 
-/// Everything of [`Store::append`] but the commit.
-fn append_in(transaction: &mut Transaction<'_>, ids: &Ids, batch: &Batch<'_>) -> Result<Appended, StoreError> {
+/// Everything of [`Store::append`] but the commit; `tags` has the id of each reading's.
+fn append_in(transaction: &mut Transaction<'_>, tags: &[i32], batch: &Batch<'_>) -> Result<Appended, StoreError> {
     transaction
         .execute("INSERT INTO ingest (writer, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", &[&batch.writer])?;
     let moved = transaction.execute(
@@ -170,7 +162,7 @@ fn append_in(transaction: &mut Transaction<'_>, ids: &Ids, batch: &Batch<'_>) ->
                 &last_time.with_micros(),
             ],
         )?;
-        let frames = copy_frames(batch.readings, first_seq, ids);
+        let frames = copy_frames(batch.readings, first_seq, tags);
         let mut copy =
             transaction.copy_in("COPY readings (seq, time, tag, value, quality, text) FROM STDIN (FORMAT binary)")?;
         copy.write_all(&frames)?;
@@ -224,9 +216,9 @@ impl Store for PostgresStore {
     }
 
     fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, StoreError> {
-        self.tag_ids(batch.readings)?;
+        let tags = self.tag_ids(batch.readings)?;
         let mut transaction = self.client.transaction()?;
-        let appended = append_in(&mut transaction, &self.ids, batch)?;
+        let appended = append_in(&mut transaction, &tags, batch)?;
         transaction.commit()?;
         Ok(appended)
     }
@@ -299,10 +291,10 @@ impl Store for PostgresStore {
         self.client.batch_execute(probe::REMOVE)?;
         probe::check(written > 0)?;
         let mut transaction = self.client.transaction()?;
-        let id = transaction.query_one("INSERT INTO tags (name) VALUES ($1) RETURNING id", &[&probe::NAME])?.get(0);
-        let ids = Ids::from([((probe::NAME.into(), None), id)]);
+        let id: i32 =
+            transaction.query_one("INSERT INTO tags (name) VALUES ($1) RETURNING id", &[&probe::NAME])?.get(0);
         let readings = probe::readings();
-        append_in(&mut transaction, &ids, &probe::batch(&readings))?;
+        append_in(&mut transaction, &vec![id; readings.len()], &probe::batch(&readings))?;
         let there: i64 = transaction.query_one(probe::COUNT, &[&id])?.get(0);
         transaction.rollback()?;
         probe::check(unsigned(there) == readings.len() as u64)

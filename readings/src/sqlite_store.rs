@@ -1,9 +1,7 @@
 //! SQLite: the embedded default. Writers take turns by SQLite's own lock; `synchronous = FULL` makes a commit durable
 //! before anybody sees it.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::Timestamp;
@@ -16,7 +14,7 @@ use crate::migrations::{self, Applied, Schema};
 use crate::reading::{Quality, Reading};
 use crate::retention::{self, BatchRow, Chosen, GapRow, Retirement};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
-use crate::tags::{Tag, Tags};
+use crate::tags::{Ids, Tag, Tags};
 
 /// How long one writer waits for another. Transactions are short; an import's are the longest.
 const BUSY: Duration = Duration::from_secs(10);
@@ -31,13 +29,9 @@ const CACHE_OF_A_READER: &str = "PRAGMA cache_size = -128";
 /// Pages at a time: other writers wait for it.
 const GIVE_BACK: &str = "PRAGMA incremental_vacuum(2000)";
 
-/// Ids of tags, by name and unit.
-type Ids = HashMap<(Arc<str>, Option<Arc<str>>), i64>;
-
 pub struct SqliteStore {
     connection: Connection,
-    /// Ids of tags that are committed.
-    ids: Ids,
+    ids: Ids<i64>,
     tags: Tags,
 }
 
@@ -61,35 +55,38 @@ impl SqliteStore {
             StoreError::Disk(text) => StoreError::Disk(format!("{}: {text}", path.display())),
             other => other,
         })?;
-        Ok(Self { connection, ids: HashMap::new(), tags: Tags::default() })
+        Ok(Self { connection, ids: Ids::default(), tags: Tags::default() })
     }
 
-    /// Ids of the batch's tags; new ones are committed on their own, so that a failed batch cannot take one back.
-    fn tag_ids(&mut self, readings: &[Reading]) -> Result<(), StoreError> {
-        let key = |reading: &Reading| (reading.tag.clone(), reading.unit.clone());
-        if readings.iter().all(|reading| self.ids.contains_key(&key(reading))) {
-            return Ok(());
+    /// The id of each reading's tag; new ones are committed on their own, so that a failed batch cannot take one back.
+    fn tag_ids(&mut self, readings: &[Reading]) -> Result<Vec<i64>, StoreError> {
+        if let Some(ids) = self.ids.of_each(readings) {
+            return Ok(ids);
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut found = HashMap::new();
+        let mut found = Ids::default();
         {
             let mut select = transaction.prepare_cached("SELECT id FROM tags WHERE name = ?1 AND unit IS ?2")?;
             let mut insert = transaction.prepare_cached("INSERT INTO tags (name, unit) VALUES (?1, ?2)")?;
             for reading in readings {
-                if self.ids.contains_key(&key(reading)) || found.contains_key(&key(reading)) {
+                if found.of(reading).is_some() {
                     continue;
                 }
                 let names = params![&*reading.tag, reading.unit.as_deref()];
-                let id = match select.query_row(names, |row| row.get(0)).optional()? {
+                let id = match self.ids.of(reading) {
                     Some(id) => id,
-                    None => insert.insert(names)?,
+                    None => match select.query_row(names, |row| row.get(0)).optional()? {
+                        Some(id) => id,
+                        None => insert.insert(names)?,
+                    },
                 };
-                found.insert(key(reading), id);
+                found.insert(reading.tag.clone(), reading.unit.clone(), id);
             }
         }
         transaction.commit()?;
+        let ids = found.of_each(readings).expect("each has just been found or made");
         self.ids.extend(found);
-        Ok(())
+        Ok(ids)
     }
 
     fn load_tags(&mut self, last_seq: u64) -> Result<(), StoreError> {
@@ -161,8 +158,8 @@ fn insert_epoch(transaction: &Transaction<'_>, number: i64, first_seq: u64) -> R
     transaction.execute("INSERT INTO epochs VALUES (?1, ?2, ?3, ?4)", values).map(|_| ())
 }
 
-/// Everything of [`Store::append`] but the commit.
-fn append_in(transaction: &Transaction<'_>, ids: &Ids, batch: &Batch<'_>) -> Result<Appended, StoreError> {
+/// Everything of [`Store::append`] but the commit; `tags` has the id of each reading's.
+fn append_in(transaction: &Transaction<'_>, tags: &[i64], batch: &Batch<'_>) -> Result<Appended, StoreError> {
     transaction.execute("INSERT INTO ingest VALUES (?1, 0) ON CONFLICT DO NOTHING", [batch.writer])?;
     let moved = transaction.execute(
         "UPDATE ingest SET position = ?3 WHERE writer = ?1 AND position = ?2",
@@ -186,9 +183,8 @@ fn append_in(transaction: &Transaction<'_>, ids: &Ids, batch: &Batch<'_>) -> Res
         )?;
     }
     let mut insert = transaction.prepare_cached("INSERT INTO readings VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-    for reading in batch.readings {
+    for (reading, tag) in batch.readings.iter().zip(tags) {
         seq += 1;
-        let tag = ids[&(reading.tag.clone(), reading.unit.clone())];
         insert.execute(params![seq, reading.time.as_micros(), tag, reading.value, reading.quality.0, reading.text])?;
     }
     for gap in batch.gaps {
@@ -244,9 +240,9 @@ impl Store for SqliteStore {
     }
 
     fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, StoreError> {
-        self.tag_ids(batch.readings)?;
+        let tags = self.tag_ids(batch.readings)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let appended = append_in(&transaction, &self.ids, batch)?;
+        let appended = append_in(&transaction, &tags, batch)?;
         transaction.commit()?;
         Ok(appended)
     }
@@ -317,9 +313,8 @@ impl Store for SqliteStore {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute("INSERT INTO tags (name) VALUES (?1)", [probe::NAME])?;
         let id = transaction.last_insert_rowid();
-        let ids = Ids::from([((probe::NAME.into(), None), id)]);
         let readings = probe::readings();
-        append_in(&transaction, &ids, &probe::batch(&readings))?;
+        append_in(&transaction, &vec![id; readings.len()], &probe::batch(&readings))?;
         let there: i64 = transaction.query_row(probe::COUNT, [id], |row| row.get(0))?;
         transaction.rollback()?;
         probe::check(unsigned(there) == readings.len() as u64)

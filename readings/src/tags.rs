@@ -1,9 +1,47 @@
-//! Names of tags by their ids, as reading a row needs them.
+//! Names of tags by their ids, as reading a row needs them; and the ids by the names, as storing it does.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use crate::error::StoreError;
+use crate::reading::Reading;
+
+/// Ids of tags that are committed, by name.
+pub struct Ids<Id>(HashMap<Arc<str>, OfName<Id>>);
+
+/// By unit; few names have more than one.
+type OfName<Id> = Vec<(Option<Arc<str>>, Id)>;
+
+impl<Id> Default for Ids<Id> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<Id: Copy> Ids<Id> {
+    pub fn of(&self, reading: &Reading) -> Option<Id> {
+        let ids = self.0.get(&*reading.tag)?;
+        ids.iter().find(|(unit, _)| *unit == reading.unit).map(|(_, id)| *id)
+    }
+
+    /// Of each reading; `None` if one has a tag that is not known yet.
+    pub fn of_each(&self, readings: &[Reading]) -> Option<Vec<Id>> {
+        readings.iter().map(|reading| self.of(reading)).collect()
+    }
+
+    pub fn extend(&mut self, others: Self) {
+        for (name, ids) in others.0 {
+            ids.into_iter().for_each(|(unit, id)| self.insert(name.clone(), unit, id));
+        }
+    }
+
+    pub fn insert(&mut self, name: Arc<str>, unit: Option<Arc<str>>, id: Id) {
+        let ids = self.0.entry(name).or_default();
+        ids.retain(|(known, _)| *known != unit);
+        ids.push((unit, id));
+    }
+}
 
 #[derive(Default)]
 pub struct Tags {

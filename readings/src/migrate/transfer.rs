@@ -160,19 +160,15 @@ fn copy_readings(
 ) -> Result<u64, StoreError> {
     let head = from.head()?;
     let total = head.last_seq + 1 - head.first_seq;
-    let mut ids = HashMap::new();
     let mut names: HashMap<i64, (Arc<str>, Option<Arc<str>>)> = HashMap::new();
     let (mut first_seq, mut moved) = (head.first_seq, 0);
     while first_seq <= head.last_seq {
         let last_seq = head.last_seq.min(first_seq + PAGE - 1);
-        let mut page = Vec::new();
+        let (mut page, mut tags) = (Vec::new(), Vec::new());
         from.read(Span::all(first_seq, last_seq), &mut |row| {
-            let name = names.entry(row.tag_id).or_insert_with(|| {
-                let name = (row.tag.into(), row.unit.map(Arc::from));
-                // The copy of `tags` has refused one that is no i32.
-                ids.insert(name.clone(), i32::try_from(row.tag_id).unwrap_or_default());
-                name
-            });
+            let name = names.entry(row.tag_id).or_insert_with(|| (row.tag.into(), row.unit.map(Arc::from)));
+            // The copy of `tags` has refused one that is no i32.
+            tags.push(i32::try_from(row.tag_id).unwrap_or_default());
             page.push(Reading {
                 time: row.time,
                 tag: name.0.clone(),
@@ -185,7 +181,7 @@ fn copy_readings(
         if page.len() as u64 != last_seq + 1 - first_seq {
             return Err(StoreError::Refused(format!("between {first_seq} and {last_seq} readings are missing")));
         }
-        let frames = copy_frames(&page, i64::try_from(first_seq).unwrap_or(i64::MAX), &ids);
+        let frames = copy_frames(&page, i64::try_from(first_seq).unwrap_or(i64::MAX), &tags);
         let mut copy = to.copy_in("COPY readings (seq, time, tag, value, quality, text) FROM STDIN (FORMAT binary)")?;
         copy.write_all(&frames)?;
         copy.finish()?;

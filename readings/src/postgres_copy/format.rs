@@ -1,8 +1,5 @@
 //! Readings in `COPY`'s binary format, in and out: a header, tuples of fields, an end.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use crate::error::StoreError;
 use crate::reading::Reading;
 
@@ -124,8 +121,8 @@ fn strange(what: &str) -> StoreError {
     StoreError::Schema(format!("COPY sent {what}"))
 }
 
-/// The readings as `COPY … FROM STDIN (FORMAT binary)` takes them.
-pub fn copy_frames(readings: &[Reading], first_seq: i64, ids: &HashMap<(Arc<str>, Option<Arc<str>>), i32>) -> Vec<u8> {
+/// The readings as `COPY … FROM STDIN (FORMAT binary)` takes them; `tags` has the id of each one's.
+pub fn copy_frames(readings: &[Reading], first_seq: i64, tags: &[i32]) -> Vec<u8> {
     fn field(frames: &mut Vec<u8>, bytes: Option<&[u8]>) {
         let length = bytes.map_or(-1, |bytes| i32::try_from(bytes.len()).expect("a text of a device is short"));
         frames.extend_from_slice(&length.to_be_bytes());
@@ -133,11 +130,11 @@ pub fn copy_frames(readings: &[Reading], first_seq: i64, ids: &HashMap<(Arc<str>
     }
     let mut frames = Vec::with_capacity(HEADER.len() + readings.len() * 64);
     frames.extend_from_slice(HEADER);
-    for (seq, reading) in (first_seq..).zip(readings) {
+    for (seq, (reading, tag)) in (first_seq..).zip(readings.iter().zip(tags)) {
         frames.extend_from_slice(&COLUMNS.to_be_bytes());
         field(&mut frames, Some(&seq.to_be_bytes()));
         field(&mut frames, Some(&(reading.time.as_micros() - MICROS_1970_TO_2000).to_be_bytes()));
-        field(&mut frames, Some(&ids[&(reading.tag.clone(), reading.unit.clone())].to_be_bytes()));
+        field(&mut frames, Some(&tag.to_be_bytes()));
         field(&mut frames, reading.value.map(f64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
         field(&mut frames, Some(&i16::from(reading.quality.0).to_be_bytes()));
         field(&mut frames, reading.text.as_deref().map(str::as_bytes));
