@@ -76,6 +76,11 @@ impl Account {
         self.with(|state| *state.collected.dropped.entry(reason.to_owned()).or_default() += count);
     }
 
+    /// How many the database has refused, in the files that keep them.
+    pub fn set_aside(&self, readings: u64) {
+        self.with(|state| state.collected.set_aside = readings);
+    }
+
     /// Why the store takes nothing; `None` while it does.
     pub fn store_error(&self, error: Option<String>) {
         self.with(|state| state.collected.store_error = error);
@@ -170,6 +175,9 @@ impl Readiness for Account {
             collected.dropped.iter().map(|(reason, count)| ([("reason", reason.as_str())], *count as f64)).collect();
         let dropped: Vec<(&[(&str, &str)], f64)> =
             dropped.iter().map(|(labels, value)| (labels.as_slice(), *value)).collect();
+        let set_aside = collected.set_aside as f64;
+        let what = "Readings that the database refuses, put aside in state/collector/set_aside.";
+        metrics.gauge("collector_set_aside_readings", what, &[(&[], set_aside)]);
         metrics.counter("collector_dropped_total", "Readings that could not be accepted, by reason.", &dropped);
     }
 }

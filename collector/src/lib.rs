@@ -12,6 +12,7 @@ mod live;
 mod once;
 mod pause;
 mod retention;
+mod set_aside;
 pub mod source;
 pub mod spool;
 mod store;

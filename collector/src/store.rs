@@ -17,6 +17,7 @@ use crate::WRITER;
 use crate::account::Account;
 use crate::pause::Pause;
 use crate::retention::Retention;
+use crate::set_aside::{Separated, SetAside};
 use crate::spool::{Known, Spool, Taken};
 
 /// After an outage, small batches are stored together up to this size.
@@ -72,7 +73,6 @@ pub fn start(
     let (waker, wakes) = sync_channel(1);
     let stopping = Arc::new(AtomicBool::new(false));
     let work = Work {
-        root,
         database,
         spool,
         account,
@@ -80,6 +80,8 @@ pub fn start(
         wakes,
         stopping: stopping.clone(),
         retention,
+        set_aside: SetAside::of(&root),
+        root,
         connection: None,
         pause: Pause::new(LONGEST_PAUSE),
         holding: None,
@@ -97,6 +99,7 @@ struct Work {
     wakes: Receiver<()>,
     stopping: Arc<AtomicBool>,
     retention: Option<Retention>,
+    set_aside: SetAside,
     connection: Option<Connection>,
     pause: Pause,
     /// The attempt at an update for which it keeps away from the store.
@@ -121,6 +124,7 @@ struct EpochRequest {
 
 impl Work {
     fn run(mut self) -> Result<(), Failure> {
+        self.account.set_aside(self.set_aside.readings());
         loop {
             // Taken back before anything is stored.
             if !self.control.is_frozen() {
@@ -191,7 +195,16 @@ impl Work {
             let Some(Taken { position, readings, gaps }) = batch else { return Ok(()) };
             let from = connection.position;
             let batch = Batch { writer: WRITER, from, to: position, readings: &readings, gaps: &gaps };
-            if connection.store.append(&batch)? == Appended::AlreadyStored {
+            let appended = match connection.store.append(&batch) {
+                Err(refusal @ StoreError::Value(_)) => {
+                    let Separated { readings, gaps } =
+                        self.set_aside.separate(connection.store.as_mut(), &batch, refusal)?;
+                    self.account.set_aside(self.set_aside.readings());
+                    connection.store.append(&Batch { readings: &readings, gaps: &gaps, ..batch })
+                }
+                appended => appended,
+            };
+            if appended? == Appended::AlreadyStored {
                 tracing::info!(position, "a batch was stored already");
             }
             connection.position = position;

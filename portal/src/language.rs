@@ -114,6 +114,12 @@ table! {
         "Le tampon était plein, mesures perdues\u{a0}: {}.";
     dropped_advice: "Tell headquarters; they see the gap as well.", "Повідомте центральний офіс; там теж видно прогалину.",
         "Prévenez le siège\u{a0}; il voit aussi la lacune.";
+    set_aside: "The database refuses some readings; they are put aside: {}.",
+        "База даних не приймає деяких показань; їх відкладено: {}.",
+        "La base de données refuse certaines mesures, mises de côté\u{a0}: {}.";
+    set_aside_advice: "Tell the person who looks after this PC; nothing else is kept waiting.",
+        "Повідомте того, хто обслуговує цей ПК; решта записується далі.",
+        "Prévenez la personne qui s’occupe de ce PC\u{a0}; le reste continue d’être enregistré.";
     reported: "Running, but something needs a look.", "Працює, але дещо потребує уваги.",
         "En marche, mais un point demande votre attention.";
     reported_advice: "See the messages below, and read them to the person who looks after this PC.",

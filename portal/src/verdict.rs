@@ -114,6 +114,10 @@ fn of_collected(collected: &Collected, words: &Words) -> Vec<Finding> {
         let sentence = fill(words.source_down, &silent.join(", "));
         findings.push(Finding::new(Gravity::Fault, sentence, words.source_down_advice));
     }
+    if collected.set_aside > 0 {
+        let sentence = fill(words.set_aside, &words.number(collected.set_aside as f64, 0));
+        findings.push(Finding::new(Gravity::Attention, sentence, words.set_aside_advice));
+    }
     let dropped: u64 = collected.dropped.values().sum();
     if dropped > 0 {
         let sentence = fill(words.dropped, &words.number(dropped as f64, 0));

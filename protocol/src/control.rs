@@ -318,6 +318,9 @@ pub struct Collected {
     #[serde(default)]
     pub holding: Option<u64>,
     pub sources: BTreeMap<String, SourceStatus>,
+    /// Readings that the database refuses, put aside in files.
+    #[serde(default)]
+    pub set_aside: u64,
     /// Readings dropped for want of room, by reason.
     pub dropped: BTreeMap<String, u64>,
 }

@@ -18,6 +18,9 @@ pub enum StoreError {
     /// A batch that begins behind the position the database knows: the database is not what its writer left.
     #[error("the database is at position {found} of writer {writer}, not at {expected}")]
     Position { writer: String, expected: u64, found: u64 },
+    /// The database takes other readings, but minds something in one of these.
+    #[error("the database does not take a value: {0}")]
+    Value(String),
     /// The database said no to this statement.
     #[error("the database refused: {0}")]
     Refused(String),
@@ -30,7 +33,7 @@ impl From<StoreError> for Failure {
             StoreError::Configuration(_) | StoreError::Schema(_) => Exit::Configuration,
             StoreError::Disk(_) => Exit::Disk,
             StoreError::Position { .. } => Exit::Integrity,
-            StoreError::Refused(_) => Exit::Failed,
+            StoreError::Refused(_) | StoreError::Value(_) => Exit::Failed,
         };
         Self::new(exit, error)
     }
@@ -46,6 +49,8 @@ impl From<rusqlite::Error> for StoreError {
             Some(
                 ErrorCode::CannotOpen | ErrorCode::NotADatabase | ErrorCode::PermissionDenied | ErrorCode::ReadOnly,
             ) => Self::Configuration(text),
+            // A constraint or a trigger of somebody's.
+            Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => Self::Value(text),
             _ => Self::Refused(text),
         }
     }
@@ -87,6 +92,8 @@ impl StoreError {
                 Self::Configuration(format!("PostgreSQL says: {text}; check DATABASE_URL in config/credentials.env"))
             }
             "42" => Self::Schema(text),
+            // Of the value's form, of a constraint, of a size (a name too long for its index), of a trigger.
+            "22" | "23" | "54" | "P0" => Self::Value(text),
             _ => Self::Refused(text),
         }
     }

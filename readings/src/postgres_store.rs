@@ -223,6 +223,13 @@ impl Store for PostgresStore {
         Ok(appended)
     }
 
+    fn rehearse(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        let tags = self.tag_ids(batch.readings)?;
+        let mut transaction = self.client.transaction()?;
+        append_in(&mut transaction, &tags, batch)?;
+        Ok(transaction.rollback()?)
+    }
+
     fn begin_epoch(&mut self, current: &str, first_seq: u64, writer: &str, position: u64) -> Result<(), StoreError> {
         let mut transaction = self.client.transaction()?;
         // The row that every writer needs: nobody appends while the epoch changes.

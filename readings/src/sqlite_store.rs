@@ -247,6 +247,13 @@ impl Store for SqliteStore {
         Ok(appended)
     }
 
+    fn rehearse(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        let tags = self.tag_ids(batch.readings)?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        append_in(&transaction, &tags, batch)?;
+        Ok(transaction.rollback()?)
+    }
+
     fn begin_epoch(&mut self, current: &str, first_seq: u64, writer: &str, position: u64) -> Result<(), StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (number, epoch, last_seq): (i64, String, i64) = transaction.query_row(

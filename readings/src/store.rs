@@ -19,6 +19,9 @@ pub trait Store: Send {
     /// Stores a batch, all of it or nothing, and only if it is not stored yet.
     fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, StoreError>;
 
+    /// Does all of [`Store::append`] and takes it back: whether the database would take these readings.
+    fn rehearse(&mut self, batch: &Batch<'_>) -> Result<(), StoreError>;
+
     /// Begins a new epoch from `first_seq` on (at most behind the newest reading), and sets `writer`'s position, in one
     /// transaction. Nothing happens if the current epoch is no longer `current`.
     fn begin_epoch(&mut self, current: &str, first_seq: u64, writer: &str, position: u64) -> Result<(), StoreError>;

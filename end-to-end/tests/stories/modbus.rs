@@ -113,7 +113,7 @@ fn a_device_that_goes_away_is_bad_once_and_good_again_and_holds_no_other_up() {
 }
 
 /// A device that answers each request as it is told: with the transaction that it was asked, and what it makes of it.
-fn liar(answer: impl Fn(usize, [u8; 12]) -> Vec<Vec<u8>> + Send + 'static) -> u16 {
+pub fn liar(answer: impl Fn(usize, [u8; 12]) -> Vec<Vec<u8>> + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -137,7 +137,7 @@ fn liar(answer: impl Fn(usize, [u8; 12]) -> Vec<Vec<u8>> + Send + 'static) -> u1
 type Lie = fn([u8; 12]) -> Vec<Vec<u8>>;
 
 /// The right answer to a request for one register.
-fn right(request: [u8; 12], value: u16) -> Vec<u8> {
+pub fn right(request: [u8; 12], value: u16) -> Vec<u8> {
     let mut answer = request[..5].to_vec();
     answer.extend([5, request[6], request[7], 2]);
     answer.extend(value.to_be_bytes());

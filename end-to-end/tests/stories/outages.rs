@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use end_to_end::programs::run;
 use end_to_end::wait_for;
 use private_postgres::{Options, PrivatePostgres};
 use rustix::process::{Signal, kill_process};
 
-use crate::gathering::FAST;
-use crate::{SQLITE, World};
+use crate::gathering::{FAST, SOON};
+use crate::modbus::{liar, right};
+use crate::{SERVER, SQLITE, World};
 
 #[test]
 fn postgres_killed_again_and_again_loses_and_doubles_nothing() {
@@ -103,4 +105,73 @@ fn a_database_set_back_begins_a_new_epoch_and_hq_gets_what_is_new() {
     assert_ne!(epochs[0]["epoch"], before["epochs"][0]["epoch"]);
     assert_eq!(epochs[0]["first_seq"].as_u64().unwrap(), restored + 1, "what HQ had is not sent again");
     assert_eq!(after["cursor_exact"], true);
+}
+
+/// What a database refuses of one batch: a value that somebody's constraint forbids, a name that no index takes.
+#[test]
+fn what_the_database_refuses_is_put_aside_and_the_rest_flows() {
+    for database in [SQLITE.to_owned(), SERVER.new_database()] {
+        let mut world = World::new(&database);
+        world.set_sources("");
+        world.plant.start_and_wait();
+        let refuse = if database == SQLITE {
+            "CREATE TRIGGER no_negatives BEFORE INSERT ON readings WHEN new.value < 0
+             BEGIN SELECT RAISE(ABORT, 'no negative ones'); END"
+        } else {
+            "ALTER TABLE readings ADD CONSTRAINT no_negatives CHECK (value >= 0)"
+        };
+        let name = database.rsplit('/').next().unwrap();
+        let file = world.plant.root.join("data/plant.db");
+        let execute = |sql: &str| match database == SQLITE {
+            true => rusqlite::Connection::open(&file).unwrap().execute_batch(sql).unwrap(),
+            false => drop(SERVER.sql(name, sql)),
+        };
+        world.plant.stop();
+        execute(refuse);
+        // A device that knows nothing of that goes up and down through zero.
+        let port = liar(|asked, request| vec![right(request, (asked as u16 % 20).wrapping_sub(5))]);
+        world.set_sources(&format!(
+            "[[modbus]]\nname = \"walk\"\naddress = \"127.0.0.1:{port}\"\n\n[[modbus.group]]\nperiod_seconds = 0.05\n\n\
+             [[modbus.group.tag]]\nname = \"value\"\naddress = 0\ntype = \"int16\"\n"
+        ));
+        world.plant.start_and_wait();
+        let told = wait_for("some to be put aside and the rest to flow", SOON, || {
+            let collected = world.plant.status()?.collected?;
+            (collected.set_aside >= 5 && world.values_of("walk.value").len() > 30).then_some(collected)
+        });
+        assert_eq!(told.store_error, None);
+        assert!(world.plant.status().unwrap().problems.iter().any(|problem| problem.contains("set_aside")));
+        // Also across a kill at some moment.
+        kill_process(world.plant.pid("collector"), Signal::KILL).unwrap();
+        let before = world.values_of("walk.value").len();
+        wait_for("more", SOON, || (world.values_of("walk.value").len() > before + 30).then_some(()));
+        let pulled = world.headquarters.pull(world.plant.agent_port());
+        assert!(pulled["gaps"].to_string().contains("refused_by_database"), "{pulled}");
+        world.plant.stop();
+        let stored = world.values_of("walk.value");
+        assert!(stored.iter().all(|(value, _)| value.is_none_or(|value| value >= 0.0)));
+        let mut aside = Vec::new();
+        for file in std::fs::read_dir(world.plant.root.join("state/collector/set_aside")).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            aside.extend(text.lines().map(|line| readings::parse_line(line.as_bytes()).unwrap()));
+        }
+        assert!(aside.len() >= 5 && aside.iter().all(|reading| reading.value.is_some_and(|value| value < 0.0)));
+        let mut times: Vec<_> = world.stored_of("walk.value").into_iter().map(|(time, ..)| time).collect();
+        times.extend(aside.iter().map(|reading| reading.time));
+        let count = times.len();
+        times.sort_unstable();
+        times.dedup();
+        assert_eq!(times.len(), count, "each once, here or there");
+        // Once the cause is mended, they come in like history.
+        execute(if database == SQLITE {
+            "DROP TRIGGER no_negatives"
+        } else {
+            "ALTER TABLE readings DROP CONSTRAINT no_negatives"
+        });
+        let mut import = world.plant.command("collector");
+        import.arg("--root").arg(&world.plant.root).arg("import");
+        let files = std::fs::read_dir(world.plant.root.join("state/collector/set_aside")).unwrap();
+        run(import.args(files.map(|file| file.unwrap().path()))).good();
+        assert_eq!(world.values_of("walk.value").len(), count);
+    }
 }

@@ -312,6 +312,13 @@ fn problems(status: &PlantStatus, unlicensed: Option<&str>) -> Vec<String> {
     if let Some(error) = status.collected.as_ref().and_then(|collected| collected.store_error.as_ref()) {
         problems.push(format!("readings are kept in the spool: {error}"));
     }
+    let set_aside = status.collected.as_ref().map_or(0, |collected| collected.set_aside);
+    if set_aside > 0 {
+        problems.push(format!(
+            "the database refuses {set_aside} readings, which are put aside in state/collector/set_aside; \
+             logs/collector.log says why"
+        ));
+    }
     for (reason, count) in status.collected.iter().flat_map(|collected| &collected.dropped) {
         problems.push(match reason.as_str() {
             "spool_full" => format!("{count} readings were lost because the spool was full"),
