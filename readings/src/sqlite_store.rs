@@ -23,7 +23,7 @@ const READ: &str = "SELECT seq, time, tag, value, quality, text FROM readings WH
 const READ_SINCE: &str = "SELECT seq, time, tag, value, quality, text FROM readings
                           WHERE seq BETWEEN ?1 AND ?2 AND time >= ?3 ORDER BY seq";
 
-/// Whoever reads a span comes by each page once: SQLite's usual 2 MB would keep pages that nobody wants again.
+/// Whoever reads a span comes by each page once: SQLite's usual 2 MB would keep pages that nobody wants again. In KiB.
 const CACHE_OF_A_READER: &str = "PRAGMA cache_size = -128";
 
 /// Pages at a time: other writers wait for it.
@@ -93,7 +93,6 @@ impl SqliteStore {
         if self.tags.covers(last_seq) {
             return Ok(());
         }
-        self.connection.execute_batch(CACHE_OF_A_READER)?;
         let cover = self.connection.query_row("SELECT last_seq FROM head", [], |row| row.get(0)).map(unsigned)?;
         let mut statement = self.connection.prepare_cached("SELECT id, name, unit FROM tags")?;
         let tags = statement.query_map([], |row| Ok((row.get(0)?, Tag { name: row.get(1)?, unit: row.get(2)? })))?;
@@ -273,6 +272,7 @@ impl Store for SqliteStore {
     }
 
     fn read(&mut self, span: Span, each: &mut dyn FnMut(&Row<'_>)) -> Result<(), StoreError> {
+        self.connection.execute_batch(CACHE_OF_A_READER)?;
         self.load_tags(span.last_seq)?;
         let (first, last) = (signed(span.first_seq), signed(span.last_seq));
         // Almost every reading is read without a condition on its time, which would be tried on each.

@@ -9,13 +9,6 @@ use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 
-/// For glibc, which gives each thread a heap of its own and keeps what was large once: an export would hold twice what it
-/// needs.
-#[cfg(target_os = "linux")]
-const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
-#[cfg(not(target_os = "linux"))]
-const ALLOCATOR: [(&str, &str); 0] = [];
-
 /// A running child. Dropped, it is killed with all its descendants.
 pub struct Process {
     child: Box<dyn ChildWrapper>,
@@ -48,7 +41,7 @@ impl Process {
         command.args(arguments).current_dir(root).stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(if log == Log::Piped { Stdio::piped() } else { Stdio::inherit() });
         command.env(daemon::SUPERVISED, "1").env_remove("DATABASE_URL").env_remove("CONFIG_PIN_HASH");
-        command.envs(ALLOCATOR).envs(environment.iter().copied());
+        command.envs(environment.iter().copied());
         let mut command = CommandWrap::from(command);
         command.wrap(KillOnDrop);
         #[cfg(unix)]

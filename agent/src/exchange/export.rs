@@ -50,6 +50,7 @@ struct Wish {
 struct Prepared {
     store: Box<dyn Store>,
     spans: Vec<Span>,
+    overlapping: usize,
     count: u64,
     epochs: Vec<EpochRange>,
     gaps: Vec<Gap>,
@@ -122,8 +123,9 @@ impl Exporter {
         if let Some(time) = place.overlap_from {
             spans = store.spans_since(time, place.seq.min(last_seq))?;
         }
-        spans.push(Span::all((place.seq + 1).max(head.first_seq), last_seq));
         spans.retain(|span| !span.is_empty());
+        let overlapping = spans.len();
+        spans.extend(Some(Span::all((place.seq + 1).max(head.first_seq), last_seq)).filter(|span| !span.is_empty()));
         let mut count = 0;
         for span in &spans {
             count += store.count(*span)?;
@@ -135,7 +137,7 @@ impl Exporter {
             _ => Vec::new(),
         };
         let gaps = condense(store.gaps(place.seq, last_seq)?, MOST_GAPS);
-        Ok(Prepared { store, spans, count, epochs, gaps, exact: place.exact, cut })
+        Ok(Prepared { store, spans, overlapping, count, epochs, gaps, exact: place.exact, cut })
     }
 
     /// The farthest place that may be told: the head, or, while an update is on trial, what was told last.
@@ -215,7 +217,7 @@ pub async fn export(
         let agent = agent.clone();
         tokio::task::spawn_blocking(move || agent.tell_exported());
     }
-    let Prepared { store, spans, count, epochs, gaps, exact, cut } = prepared;
+    let Prepared { store, spans, overlapping, count, epochs, gaps, exact, cut } = prepared;
     let lost: u64 = gaps.iter().map(|gap| gap.readings).sum();
     let end = cut.period_end.with_micros();
     tracing::info!(key = %session.key_id, readings = count, exact, lost, cut = %end, "export");
@@ -229,7 +231,7 @@ pub async fn export(
         (HeaderName::from_static(export::CURSOR_EXACT), exact.to_string()),
         (HeaderName::from_static(export::EPOCHS), EpochRange::write_all(&epochs)),
     ];
-    let source = stream::Source { store, spans, count, epochs, next };
+    let source = stream::Source { store, spans, overlapping, count, epochs, next };
     let body = stream::start(source, stream::Watch { session, busy, permit, agent });
     let mut response = Response::new(Body::from_stream(body));
     for (name, value) in headers {

@@ -36,7 +36,8 @@ pub struct Pages {
     /// Readings of the next page.
     rows: AtomicU64,
     epochs: Vec<EpochRange>,
-    last_span: usize,
+    /// The first so many spans overlap with what HQ may have.
+    overlapping: usize,
 }
 
 struct Plan {
@@ -54,12 +55,11 @@ struct Page {
 }
 
 impl Pages {
-    pub fn new(spans: Vec<Span>, epochs: Vec<EpochRange>, order: mpsc::Sender<Place>) -> Self {
-        let last_span = spans.len().saturating_sub(1);
+    pub fn new(spans: Vec<Span>, overlapping: usize, epochs: Vec<EpochRange>, order: mpsc::Sender<Place>) -> Self {
         let from = spans.first().map_or(0, |span| span.first_seq);
         let order = Some(order).filter(|_| !spans.is_empty());
         let plan = Mutex::new(Plan { spans, at: 0, from, order });
-        Self { plan, rows: AtomicU64::new(FIRST_PAGE), epochs, last_span }
+        Self { plan, rows: AtomicU64::new(FIRST_PAGE), epochs, overlapping }
     }
 
     /// The next page, once there is a place in the queue for it.
@@ -94,7 +94,7 @@ impl Pages {
     /// Where HQ can go on. Who breaks off among overlapping readings starts over; they are few.
     fn cursor_behind(&self, at: usize, seq: u64) -> Option<String> {
         let range = self.epochs.iter().find(|range| (range.first_seq..=range.last_seq).contains(&seq));
-        let range = range.filter(|_| at == self.last_span)?;
+        let range = range.filter(|_| at >= self.overlapping)?;
         Some(Cursor { epoch: range.epoch.clone(), seq, cut: None }.to_string())
     }
 }
@@ -124,35 +124,47 @@ fn pack_some(
 ) -> Result<Vec<Packed>, StoreError> {
     let mut turn = packers.take();
     let packer = &mut turn.packer;
-    let (mut members, mut rows, mut lines_bytes, mut cut) = (Vec::new(), 0, 0, None);
-    let mut finish = |packer: &mut Packer, behind: u64| {
-        let of_member = packer.rows();
-        rows += of_member;
-        lines_bytes += packer.lines_bytes();
-        let member = packer.finish(pages.cursor_behind(page.at, behind).as_deref());
-        members.push(Packed { member, rows: of_member });
-        members.len()
-    };
+    let (mut members, mut cut) = (Members::default(), None);
     let read = store.read(Span { first_seq: *from, ..page.span }, &mut |row| {
-        if cut.is_some() {
-            return;
+        if cut.is_none() && packer.is_full() {
+            members.add(packer, pages.cursor_behind(page.at, row.seq - 1));
+            cut = members.are_all().then_some(row.seq);
         }
-        if packer.is_full() && finish(packer, row.seq - 1) == MEMBERS_OF_A_PAGE {
-            cut = Some(row.seq);
-            return;
+        if cut.is_none() {
+            packer.row(row);
         }
-        packer.row(row);
     });
     *from = cut.unwrap_or(page.span.last_seq + 1);
     if packer.rows() > 0 && read.is_ok() {
-        finish(packer, *from - 1);
+        members.add(packer, pages.cursor_behind(page.at, *from - 1));
     }
     drop(turn);
     read?;
-    if rows > 0 {
-        pages.learn(lines_bytes, rows);
+    if members.rows > 0 {
+        pages.learn(members.lines_bytes, members.rows);
     }
-    Ok(members)
+    Ok(members.packed)
+}
+
+/// What has become of a page.
+#[derive(Default)]
+struct Members {
+    packed: Vec<Packed>,
+    rows: u64,
+    lines_bytes: usize,
+}
+
+impl Members {
+    fn add(&mut self, packer: &mut Packer, cursor_behind: Option<String>) {
+        let rows = packer.rows();
+        self.rows += rows;
+        self.lines_bytes += packer.lines_bytes();
+        self.packed.push(Packed { member: packer.finish(cursor_behind.as_deref()), rows });
+    }
+
+    fn are_all(&self) -> bool {
+        self.packed.len() >= MEMBERS_OF_A_PAGE
+    }
 }
 
 /// What packs, for all exports together. More than there are processors would only take memory.
@@ -221,5 +233,102 @@ impl Drop for Turn<'_> {
         }
         drop(state);
         self.packers.given_back.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::Timestamp;
+    use protocol::export::MemberReader;
+    use readings::{Batch, Quality, Reading};
+
+    use super::*;
+
+    /// A store whose lines grow from some hundred bytes to tens of thousands and shrink again, of two epochs.
+    fn store(folder: &std::path::Path) -> (Box<dyn Store>, u64) {
+        let mut store = readings::open("sqlite:plant.db", folder).unwrap();
+        let mut writer = 0;
+        let mut append = |store: &mut dyn Store, lengths: &[usize]| {
+            let reading = |length: &usize| Reading {
+                time: Timestamp::EPOCH,
+                tag: "line".into(),
+                value: Some(1.0),
+                unit: None,
+                quality: Quality::GOOD,
+                text: Some("x".repeat(*length)),
+            };
+            let readings: Vec<Reading> = lengths.iter().map(reading).collect();
+            let batch = Batch { writer: "test", from: writer, to: writer + 1, readings: &readings, gaps: &[] };
+            store.append(&batch).unwrap();
+            writer += 1;
+        };
+        append(store.as_mut(), &[10; 3_000]);
+        append(store.as_mut(), &[20_000; 500]);
+        let head = store.head().unwrap();
+        store.begin_epoch(head.epoch(), head.last_seq + 1, "test", 2).unwrap();
+        append(store.as_mut(), &[20_000; 100]);
+        append(store.as_mut(), &[0; 3_000]);
+        let last_seq = store.head().unwrap().last_seq;
+        (store, last_seq)
+    }
+
+    /// Each member: its first and last `seq`, and the cursor behind it.
+    fn packed(store: &mut dyn Store, spans: Vec<Span>, overlapping: usize) -> Vec<(u64, u64, Option<Cursor>)> {
+        let head = store.head().unwrap();
+        let (order, mut places) = mpsc::channel(1_000);
+        let pages = Pages::new(spans, overlapping, head.epoch_ranges(1, head.last_seq), order);
+        let mut members = Vec::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| pack(store, &pages, &Packers::default()));
+            while let Some(mut place) = places.blocking_recv() {
+                while let Some(packed) = place.blocking_recv() {
+                    members.extend(packed.unwrap());
+                }
+            }
+        });
+        let read = members.iter().map(|packed| {
+            let mut reader = MemberReader::new(protocol::export::Whole::default());
+            let mut lines = Vec::new();
+            reader.read(&packed.member, |part| lines.extend_from_slice(part)).unwrap();
+            let seqs: Vec<u64> = String::from_utf8(lines)
+                .unwrap()
+                .lines()
+                .map(|line| line["{\"seq\":".len()..].split(',').next().unwrap().parse().unwrap())
+                .collect();
+            assert!(seqs.len() as u64 == packed.rows && seqs.windows(2).all(|pair| pair[0] < pair[1]));
+            let cursor = reader.whole().cursor.as_ref().map(|cursor| cursor.parse().unwrap());
+            (seqs[0], *seqs.last().unwrap(), cursor)
+        });
+        read.collect()
+    }
+
+    #[test]
+    fn each_reading_is_in_one_member_and_each_cursor_is_the_place_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, last_seq) = store(folder.path());
+        let head = store.head().unwrap();
+        let members = packed(store.as_mut(), vec![Span::all(1, last_seq)], 0);
+        let mut next = 1;
+        for (first, last, cursor) in &members {
+            let cursor = cursor.as_ref().unwrap();
+            assert_eq!((*first, cursor.seq), (next, *last));
+            let born = head.epoch_ranges(*last, *last);
+            assert_eq!(cursor.epoch, born[0].epoch);
+            next = last + 1;
+        }
+        assert_eq!(next, last_seq + 1);
+        // Twelve megabytes of lines in members of one: pages that were judged by short lines were cut.
+        assert!(members.len() > 12, "{members:?}");
+    }
+
+    #[test]
+    fn nobody_goes_on_among_readings_that_overlap() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, last_seq) = store(folder.path());
+        let overlap = Span { not_before: Some(Timestamp::EPOCH), ..Span::all(1, 3_200) };
+        // Also where nothing is behind them.
+        assert!(packed(store.as_mut(), vec![overlap], 1).iter().all(|(_, _, cursor)| cursor.is_none()));
+        let members = packed(store.as_mut(), vec![overlap, Span::all(3_201, last_seq)], 1);
+        assert!(members.iter().all(|(first, _, cursor)| cursor.is_some() == (*first > 3_200)));
     }
 }

@@ -1,5 +1,5 @@
 //! An export's body, in order: what the packers make of the readings goes out as gzip members, through a short channel.
-//! However slow the reader, no more than a few members are in memory, and no statement stays open for long.
+//! However slow the reader, no more than a few pages are in memory, packed, and no statement stays open for long.
 
 use std::io;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub struct Source {
     pub store: Box<dyn Store>,
     /// The parts that overlap with what HQ may have, and at the end the part behind its place.
     pub spans: Vec<Span>,
+    /// How many of these are of the first kind.
+    pub overlapping: usize,
     pub count: u64,
     pub epochs: Vec<EpochRange>,
     pub next: Cursor,
@@ -90,12 +92,12 @@ impl From<StoreError> for Broken {
 
 /// Pages are packed by two threads, each with a connection of its own, and go out in their order.
 fn write(source: Source, watch: &Watch, sender: &mpsc::Sender<io::Result<Bytes>>) -> Result<(), Broken> {
-    let Source { mut store, spans, count, epochs, next } = source;
+    let Source { mut store, spans, overlapping, count, epochs, next } = source;
     let exporter = &watch.agent.exporter;
     let packers: &Packers = exporter.packers();
     let _exporting = packers.exporting();
     let (order, places) = mpsc::channel(WAITING_PAGES);
-    let pages = Pages::new(spans, epochs, order);
+    let pages = Pages::new(spans, overlapping, epochs, order);
     let sent = std::thread::scope(|scope| {
         scope.spawn(|| pack(store.as_mut(), &pages, packers));
         if count >= WORTH_TWO {

@@ -31,6 +31,9 @@ const PROBES_MISSED: u32 = 3;
 const HEALTH_WITHIN: Duration = Duration::from_secs(20);
 const LONGEST_LOG_LINE: u64 = 64 << 10;
 const TELL_STATUS_EVERY: Duration = Duration::from_secs(1);
+/// For glibc, which gives each thread a heap of its own and keeps what was large once: the agent's exports, packed by one
+/// thread after the other, would hold twice what they need. Where an administrator has set one, that counts.
+const ALLOCATOR_OF_AGENT: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
 
 /// What is asked of the children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +151,9 @@ impl Child {
         let mut environment = vec![(daemon::PHASE, phase.as_str())];
         environment
             .extend(database_url.iter().filter(|_| self.name != "portal").map(|url| ("DATABASE_URL", url.as_str())));
+        if cfg!(target_os = "linux") && self.name == "agent" {
+            environment.extend(ALLOCATOR_OF_AGENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
+        }
         environment.extend(last_port.iter().map(|port| (daemon::LAST_PORT, port.as_str())));
         let (program, arguments) = confined(self.name, &program, &folder);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
