@@ -32,6 +32,8 @@ const NEWEST: ABI = ABI::V6;
 pub struct Places {
     /// Folders with all that is in them, of this child alone.
     folders: Vec<PathBuf>,
+    /// Among these, what its neighbours may not read either.
+    private: Vec<PathBuf>,
     /// Files that it may write, and not replace.
     files: Vec<PathBuf>,
     /// Of a SQLite database: the collector's, and written by whoever reads there as well, because readers of SQLite's
@@ -61,6 +63,8 @@ impl Places {
         Ok(match child {
             "collector" => Self {
                 folders: vec![root.collector_state()],
+                // The key that servers of OPC UA know it by.
+                private: vec![root.collector_state().join("opcua")],
                 database: database()?,
                 secrets: vec![root.sources_file()],
                 ..Self::default()
@@ -70,6 +74,7 @@ impl Places {
                 files: vec![root.last_sync(), root.sessions_log()],
                 database: database()?,
                 secrets: vec![root.resolve(&settings.agent_key_file)],
+                ..Self::default()
             },
             // It writes nothing: what it asks for is the supervisor's to do.
             _ => Self::default(),
@@ -234,6 +239,13 @@ fn lay(places: &Places, owner: Option<&Owner>) -> Result<(), Failure> {
             DEEPEST,
             &|_| true,
         )?;
+    }
+    for folder in &places.private {
+        let flags = (OFlags::NOFOLLOW | OFlags::DIRECTORY).bits().cast_signed();
+        // Made when it is first needed.
+        let Ok(opened) = OpenOptions::new().read(true).custom_flags(flags).open(folder) else { continue };
+        let given = Gift { user: owner.user, group: owner.own_group, folder_mode: 0o2750, file_mode: 0o640 };
+        given.folder(&opened, DEEPEST, &|_| true)?;
     }
     for file in &places.files {
         let given = Gift { user: owner.user, group: owner.shared_group, folder_mode: 0, file_mode: 0o640 };

@@ -151,15 +151,19 @@ impl Cuts {
                 acknowledged: place.0.zip(place.1).map(|(epoch, seq)| Acknowledged { epoch, seq: unsigned(seq) }),
             })
         })?;
-        let newest = |query: &str| -> rusqlite::Result<Option<Timestamp>> {
-            self.0.query_row(query, [], |row| row.get::<_, Option<i64>>(0))?.map(time).transpose()
-        };
+        let whole_at = self.0.query_row("SELECT max(whole_at) FROM keys", [], |row| row.get::<_, Option<i64>>(0))?;
         Ok(Exported {
             keys: keys.collect::<Result<_, _>>()?,
-            last_success: newest("SELECT max(whole_at) FROM keys")?,
-            forgot_at: newest("SELECT max(at) FROM forgotten")?,
+            last_success: whole_at.map(time).transpose()?,
+            forgot_at: self.forgot_at()?,
             rows_total: 0,
         })
+    }
+
+    /// When an earlier record was damaged and put aside, if one ever was.
+    pub fn forgot_at(&self) -> rusqlite::Result<Option<Timestamp>> {
+        let at = self.0.query_row("SELECT max(at) FROM forgotten", [], |row| row.get::<_, Option<i64>>(0))?;
+        at.map(time).transpose()
     }
 
     /// Remembers the epochs of a database, so that a place in one that a restored database has lost can still be found.

@@ -91,7 +91,7 @@ impl Exporter {
         let mut cuts = self.cuts();
         let head = store.head()?;
         cuts.learn(&head)?;
-        let place = match place::find(&wish.start, asker.key, &head, &cuts)? {
+        let place = match place::find(&wish.start, wish.until.as_ref(), asker.key, &head, &cuts)? {
             Found::Place(place) => place,
             Found::RolledBack { first_seq } => {
                 self.request_epoch(head.epoch(), first_seq);

@@ -43,7 +43,8 @@ impl Place {
     }
 }
 
-pub fn find(start: &Start, key: &str, head: &Head, cuts: &Cuts) -> rusqlite::Result<Found> {
+/// `until` is where an export that broke off was to end.
+pub fn find(start: &Start, until: Option<&Cursor>, key: &str, head: &Head, cuts: &Cuts) -> rusqlite::Result<Found> {
     let place = match start {
         Start::Unsaid => match cuts.acknowledged(key)? {
             Some(cut) => at_cut(cut, None, head, cuts)?,
@@ -55,28 +56,46 @@ pub fn find(start: &Start, key: &str, head: &Head, cuts: &Cuts) -> rusqlite::Res
             None => Place::beginning(false),
         },
         Start::Cursor(cursor) => {
-            let farthest = cuts.farthest_in(&cursor.epoch)?;
-            if cursor.epoch == head.epoch() && cursor.seq > farthest.unwrap_or(head.last_seq) {
-                return Ok(Found::RolledBack { first_seq: farthest.unwrap_or(head.last_seq) + 1 });
-            }
-            let mut recorded = None;
-            if let Some(period_end) = cursor.cut {
-                recorded = cuts.at(period_end)?.filter(|cut| cut.epoch == cursor.epoch && cut.seq == cursor.seq);
-                // A cut of this epoch that was never made here, though an earlier one was: others may have pulled past
-                // it since the disk was rolled back.
-                let before = cuts.newest_at_or_before(period_end)?.filter(|before| before.epoch == cursor.epoch);
-                if let (None, Some(before)) = (&recorded, before)
-                    && cursor.epoch == head.epoch()
-                    && before.seq < cursor.seq
-                {
-                    return Ok(Found::RolledBack { first_seq: before.seq + 1 });
+            for named in [Some(cursor), until].into_iter().flatten() {
+                if let Some(first_seq) = rolled_back(named, head, cuts)? {
+                    return Ok(Found::RolledBack { first_seq });
                 }
             }
+            let recorded = match cursor.cut {
+                Some(period_end) => {
+                    cuts.at(period_end)?.filter(|cut| cut.epoch == cursor.epoch && cut.seq == cursor.seq)
+                }
+                None => None,
+            };
             let (seq, exact) = locate(&cursor.epoch, cursor.seq, head, cuts)?;
             Place { seq, exact, overlap_from: None, acknowledges: recorded }
         }
     };
     Ok(Found::Place(place))
+}
+
+/// If HQ was told something of the current epoch that this plant does not know of any more: from where on what it knows may
+/// be another history. Up to the newest cut that is older than what HQ names, both have the same; others may have pulled far
+/// beyond it since, so how far anybody was told says nothing.
+fn rolled_back(named: &Cursor, head: &Head, cuts: &Cuts) -> rusqlite::Result<Option<u64>> {
+    if named.epoch != head.epoch() {
+        return Ok(None);
+    }
+    let beginning = head.epochs.last().map_or(1, |start| start.first_seq);
+    let Some(period_end) = named.cut else {
+        // Within an export, and so within a cut.
+        let farthest = cuts.farthest_in(&named.epoch)?.unwrap_or(head.last_seq);
+        return Ok((named.seq > farthest).then_some(beginning));
+    };
+    if cuts.at(period_end)?.is_some_and(|cut| cut.epoch == named.epoch && cut.seq == named.seq) {
+        return Ok(None);
+    }
+    match cuts.newest_at_or_before(period_end)?.filter(|before| before.epoch == named.epoch) {
+        Some(before) => Ok((before.seq < named.seq).then_some(before.seq + 1)),
+        // The record of what was told then was damaged, not the plant.
+        None if cuts.forgot_at()?.is_some_and(|at| period_end <= at) && named.seq <= head.last_seq => Ok(None),
+        None => Ok(Some(beginning)),
+    }
 }
 
 fn at_cut(cut: Cut, acknowledges: Option<Cut>, head: &Head, cuts: &Cuts) -> rusqlite::Result<Place> {
@@ -126,7 +145,7 @@ mod tests {
     }
 
     fn seq_and_exact(start: &Start, head: &Head, cuts: &Cuts) -> (u64, bool) {
-        match find(start, "hq", head, cuts).unwrap() {
+        match find(start, None, "hq", head, cuts).unwrap() {
             Found::Place(place) => (place.seq, place.exact),
             Found::RolledBack { .. } => panic!("rolled back"),
         }
@@ -136,15 +155,17 @@ mod tests {
     fn a_recorded_cut_is_exact_and_acknowledged_and_any_other_time_overlaps() {
         let (_folder, mut cuts) = cuts();
         let head = head(&[(ONE, 1)], 900);
-        assert_eq!(find(&Start::Unsaid, "hq", &head, &cuts).unwrap(), Found::Place(Place::beginning(true)));
+        assert_eq!(find(&Start::Unsaid, None, "hq", &head, &cuts).unwrap(), Found::Place(Place::beginning(true)));
         assert_eq!(seq_and_exact(&Start::Since(Timestamp::EPOCH), &head, &cuts), (0, false));
         let cut = cuts.record(ONE, 800).unwrap();
-        let Found::Place(place) = find(&Start::Since(cut.period_end), "hq", &head, &cuts).unwrap() else { panic!() };
+        let Found::Place(place) = find(&Start::Since(cut.period_end), None, "hq", &head, &cuts).unwrap() else {
+            panic!()
+        };
         assert_eq!((place.seq, place.exact, place.overlap_from), (800, true, None));
         cuts.acknowledge("hq", &place.acknowledges.unwrap()).unwrap();
         assert_eq!(seq_and_exact(&Start::Unsaid, &head, &cuts), (800, true));
         let later = cut.period_end.saturating_add(std::time::Duration::from_secs(1));
-        let Found::Place(place) = find(&Start::Since(later), "hq", &head, &cuts).unwrap() else { panic!() };
+        let Found::Place(place) = find(&Start::Since(later), None, "hq", &head, &cuts).unwrap() else { panic!() };
         assert_eq!(place, Place { seq: 800, exact: false, overlap_from: Some(later), acknowledges: None });
     }
 
@@ -159,26 +180,56 @@ mod tests {
         assert_eq!(seq_and_exact(&cursor("44444444444444444444444444444444", 7), &restored, &cuts), (0, false));
     }
 
-    #[test]
-    fn a_cursor_beyond_everything_told_asks_for_a_new_epoch() {
-        let (_folder, mut cuts) = cuts();
-        let head = head(&[(ONE, 1)], 900);
-        assert_eq!(find(&cursor(ONE, 901), "hq", &head, &cuts).unwrap(), Found::RolledBack { first_seq: 901 });
-        cuts.record(ONE, 850).unwrap();
-        assert_eq!(find(&cursor(ONE, 1000), "hq", &head, &cuts).unwrap(), Found::RolledBack { first_seq: 851 });
-        assert_eq!(seq_and_exact(&cursor(ONE, 850), &head, &cuts), (850, true));
+    fn named(seq: u64, cut: Timestamp) -> Cursor {
+        Cursor { epoch: ONE.to_owned(), seq, cut: Some(cut) }
+    }
+
+    fn rolled_back_to(start: &Start, until: Option<&Cursor>, head: &Head, cuts: &Cuts) -> Option<u64> {
+        match find(start, until, "hq", head, cuts).unwrap() {
+            Found::Place(_) => None,
+            Found::RolledBack { first_seq } => Some(first_seq),
+        }
+    }
+
+    /// A cut that was made after `before`, and that a rolled-back disk has lost.
+    fn lost_after(before: &Cut) -> Timestamp {
+        before.period_end.saturating_add(std::time::Duration::from_micros(1))
     }
 
     #[test]
-    fn a_cut_that_was_never_made_here_asks_for_a_new_epoch_even_when_others_have_pulled_past_it() {
+    fn a_cut_that_was_never_made_here_asks_for_a_new_epoch_behind_the_last_one_that_was() {
         let (_folder, mut cuts) = cuts();
+        let head = head(&[(ONE, 1)], 900);
         let before = cuts.record(ONE, 450).unwrap();
-        let lost = before.period_end.saturating_add(std::time::Duration::from_micros(1));
-        while cuts.record(ONE, 1200).unwrap().period_end == lost {}
-        let head = head(&[(ONE, 1)], 1300);
-        let start = |seq, cut| Start::Cursor(Cursor { epoch: ONE.to_owned(), seq, cut: Some(cut) });
-        let found = find(&start(1000, lost), "hq", &head, &cuts).unwrap();
-        assert_eq!(found, Found::RolledBack { first_seq: 451 });
-        assert_eq!(seq_and_exact(&start(450, before.period_end), &head, &cuts), (450, true));
+        let lost = lost_after(&before);
+        let beyond = Start::Cursor(named(1000, lost));
+        assert_eq!(rolled_back_to(&beyond, None, &head, &cuts), Some(451));
+        assert_eq!(seq_and_exact(&Start::Cursor(named(450, before.period_end)), &head, &cuts), (450, true));
+        // Others have pulled since: less far than what is named, or farther.
+        for others in [700, 1200] {
+            while cuts.record(ONE, others).unwrap().period_end == lost {}
+            assert_eq!(rolled_back_to(&beyond, None, &head, &cuts), Some(451), "{others}");
+        }
+        // In the middle of an export, the place says nothing, but the cut that it was to end at does.
+        let (middle, until) = (cursor(ONE, 460), named(1000, lost));
+        assert_eq!(rolled_back_to(&middle, Some(&until), &head, &cuts), Some(451));
+        assert_eq!(rolled_back_to(&cursor(ONE, 1201), None, &head, &cuts), Some(1));
+    }
+
+    #[test]
+    fn before_every_cut_of_the_epoch_all_of_it_is_told_anew_unless_only_the_record_was_damaged() {
+        let (folder, mut cuts) = cuts();
+        let head = head(&[(TWO, 1), (ONE, 301)], 900);
+        let first = cuts.record(ONE, 800).unwrap();
+        let lost = first.period_end.saturating_sub(std::time::Duration::from_secs(1));
+        let start = Start::Cursor(named(500, lost));
+        assert_eq!(rolled_back_to(&start, None, &head, &cuts), Some(301));
+        drop(cuts);
+        let file = folder.path().join("exports.db");
+        std::fs::write(&file, [7; 8192]).unwrap();
+        let _ = std::fs::remove_file(file.with_extension("db-wal"));
+        let cuts = Cuts::open(&file).unwrap();
+        assert_eq!(seq_and_exact(&start, &head, &cuts), (500, true));
+        assert_eq!(rolled_back_to(&Start::Cursor(named(901, lost)), None, &head, &cuts), Some(301));
     }
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::modbus::Modbus;
-use self::opcua::Polled as Opcua;
+use self::opcua::Polled;
 use self::simulator::Simulator;
 use crate::account::Account;
 use crate::pause::Pause;
@@ -53,6 +53,11 @@ pub trait Device: Send + 'static {
     /// Asks for a group's values. An error means that the device does not answer; what it refuses of single tags stands
     /// beside them.
     fn gather(&mut self, group: usize) -> impl Future<Output = Result<Gathered, String>> + Send;
+
+    /// Takes leave, where the other side would wait for us.
+    fn close(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// Between two tries of a device that does not answer.
@@ -86,7 +91,7 @@ enum Source {
     Simulator(Simulator),
     Modbus(Modbus),
     /// A server that is asked.
-    Opcua(Opcua),
+    OpcuaPolled(Polled),
     /// One that tells.
     OpcuaListening(OpcuaSource),
     Mqtt(MqttSource),
@@ -98,7 +103,7 @@ impl Source {
         let modbus = sources.modbus.iter().map(|source| Self::Modbus(Modbus::new(source)));
         let mqtt = sources.mqtt.iter().map(|source| Self::Mqtt(source.clone()));
         let opcua = sources.opcua.iter().map(|source| match source.mode {
-            OpcuaMode::Poll => Self::Opcua(Opcua::new(source, root)),
+            OpcuaMode::Poll => Self::OpcuaPolled(Polled::new(source, root)),
             OpcuaMode::Subscribe => Self::OpcuaListening(source.clone()),
         });
         simulators.chain(modbus).chain(mqtt).chain(opcua).collect()
@@ -113,7 +118,7 @@ pub fn start(sources: &Sources, root: &InstallRoot, readings: &Readings, account
         match source {
             Source::Simulator(device) => tasks.spawn(poll(device, readings, account, stopped)),
             Source::Modbus(device) => tasks.spawn(poll(device, readings, account, stopped)),
-            Source::Opcua(server) => tasks.spawn(poll(server, readings, account, stopped)),
+            Source::OpcuaPolled(server) => tasks.spawn(poll(server, readings, account, stopped)),
             Source::OpcuaListening(server) => tasks.spawn(opcua::listen(server, root, readings, account, stopped)),
             Source::Mqtt(broker) => tasks.spawn(mqtt::listen(broker, root, readings, account, stopped)),
         };
@@ -151,10 +156,9 @@ impl Group {
 async fn poll(mut device: impl Device, readings: Readings, account: Arc<Account>, mut stopped: watch::Receiver<bool>) {
     let mut groups = Group::all_of(&device);
     let mut pause = Pause::new(LONGEST_PAUSE);
-    loop {
-        let Some(at) = (0..groups.len()).min_by_key(|at| groups[*at].due) else { return };
+    while let Some(at) = (0..groups.len()).min_by_key(|at| groups[*at].due) {
         let gathered = tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => return,
+            _ = stopped.wait_for(|stop| *stop) => break,
             gathered = async {
                 tokio::time::sleep_until(groups[at].due).await;
                 device.gather(at).await
@@ -184,9 +188,10 @@ async fn poll(mut device: impl Device, readings: Readings, account: Arc<Account>
         };
         account.gathered(device.name(), &kept, error);
         if !kept.is_empty() && readings.send(kept).await.is_err() {
-            return;
+            break;
         }
     }
+    device.close().await;
 }
 
 /// What one gather of a tag brought, for a person.
@@ -204,9 +209,9 @@ pub async fn gather_all(sources: &Sources, root: &InstallRoot) -> Vec<Shown> {
             let shown = match source {
                 Source::Simulator(device) => gather_one(device).await,
                 Source::Modbus(device) => gather_one(device).await,
-                Source::Opcua(server) => gather_one(server).await,
+                Source::OpcuaPolled(server) => gather_one(server).await,
                 // What it would tell first is what it says when it is asked.
-                Source::OpcuaListening(server) => gather_one(Opcua::new(&server, &root)).await,
+                Source::OpcuaListening(server) => gather_one(Polled::new(&server, &root)).await,
                 Source::Mqtt(broker) => mqtt::listen_once(&broker, &root).await,
             };
             (number, shown)
@@ -235,6 +240,7 @@ async fn gather_one(mut device: impl Device) -> Vec<Shown> {
             shown.push(Shown { reading: tag.reading(sample), error });
         }
     }
+    device.close().await;
     shown
 }
 

@@ -1,6 +1,7 @@
 //! Whatever is written meanwhile, and whatever becomes of the database: HQ has every reading, each once.
 
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -290,4 +291,50 @@ fn a_commit_whose_outcome_nobody_learns_is_stored_once() {
     assert_eq!(SERVER.sql(database, "SELECT count(*) % 200 FROM readings"), "0", "gathers are whole");
     assert_eq!(SERVER.sql(database, "SELECT count(*) FROM epochs"), "1");
     world.assert_exactly_once();
+}
+
+/// A whole disk put back to an earlier day: database, spool and the record of what was told alike.
+#[test]
+fn a_disk_that_was_rolled_back_loses_nothing_at_hq_although_another_hq_pulled_first() {
+    let mut world = World::new(SQLITE);
+    let other = world.second_headquarters();
+    let (root, backup) = (world.plant.root.clone(), world.folder.path().join("backup"));
+    let copy = |from: &Path, to: &Path| {
+        for folder in ["data", "state"] {
+            let _ = std::fs::remove_dir_all(to.join(folder));
+            run(Command::new("cp").arg("-a").arg(from.join(folder)).arg(to)).good();
+        }
+    };
+    world.plant.start_and_wait();
+    world.plant.wait_for_readings(30);
+    world.headquarters.pull(world.plant.agent_port());
+    world.plant.wait_for_readings(60);
+    world.plant.stop();
+    std::fs::create_dir_all(&backup).unwrap();
+    copy(&root, &backup);
+    world.plant.start_and_wait();
+    world.plant.wait_for_readings(120);
+    world.headquarters.pull(world.plant.agent_port());
+    world.plant.stop();
+    let told = world.headquarters.archives().len();
+    assert_eq!(told, 2);
+    copy(&backup, &root);
+    world.plant.start_and_wait();
+    world.plant.wait_for_readings(90);
+    other.pull(world.plant.agent_port());
+    // It is asked to wait until the new epoch has begun.
+    wait_for("a pull", Duration::from_secs(30), || {
+        let ended = run(&mut world.headquarters.sync_client(world.plant.agent_port()));
+        assert!(matches!(ended.code, Some(0 | 75)), "{ended:?}");
+        (ended.code == Some(0)).then_some(())
+    });
+    world.plant.wait_for_readings(150);
+    world.plant.stop();
+    world.plant.start_and_wait();
+    for headquarters in [&world.headquarters, &other] {
+        headquarters.pull(world.plant.agent_port());
+        let (held, missing) =
+            exactly_once::check_by_epoch(&headquarters.archives(), &world.plant.install_root()).unwrap();
+        assert!(held >= 150 && missing == 0, "{held} held, {missing} missing");
+    }
 }

@@ -60,6 +60,9 @@ async def main():
     for name, (kind, value) in KINDS.items():
         node = ua.NodeId(f"Mill.{name}", index)
         nodes[name] = await server.nodes.objects.add_variable(node, name, value, kind)
+    for number in range(1500):
+        node = ua.NodeId(f"Many.{number}", index)
+        await server.nodes.objects.add_variable(node, f"many{number}", float(number), ua.VariantType.Double)
     await server.start()
     print(port, flush=True)
     loop = asyncio.get_running_loop()

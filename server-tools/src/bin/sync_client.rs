@@ -131,9 +131,6 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     match arguments.fleet {
         None => sync::pull(&pull, show),
-        Some(file) => {
-            let plants = sync::read_fleet(&file, &arguments.only)?;
-            sync::pull_fleet(&pull, &plants, arguments.parallel.get(), show)
-        }
+        Some(file) => sync::pull_fleet(&pull, &file, &arguments.only, arguments.parallel.get(), show),
     }
 }

@@ -22,6 +22,13 @@ use protocol::{Failure, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+/// What a plant is asked for of which nothing is there yet.
+pub const EVERYTHING: &str = "since=1970-01-01T00:00:00Z";
+/// Compressed bytes that may come before the first reading and with each: more is no export. A member of ours has some
+/// hundred kilobytes, and the longest lines compress to less than this.
+const MOST_BYTES_BEFORE: u64 = 16 << 20;
+const MOST_BYTES_OF_A_READING: u64 = 64 << 10;
+
 /// A plant's folder, held by one client at a time.
 pub struct Folder {
     path: PathBuf,
@@ -83,6 +90,8 @@ pub struct Part {
     pub export: Export,
     members: MemberReader,
     hash: Sha256,
+    /// Bytes, with what came at an earlier start.
+    received: u64,
 }
 
 /// A client id names a folder.
@@ -141,6 +150,7 @@ impl Folder {
         for archive in self.files_ending("gz")? {
             records.extend(read_record(&archive)?);
         }
+        records.retain(|record| record.export.is_of_the_chain());
         let newest = records.into_iter().max_by_key(|record| record.export.period_end);
         Ok(newest.map(|Record { export, .. }| State { cursor: export.next_cursor, period_end: export.period_end }))
     }
@@ -188,16 +198,25 @@ impl Folder {
         file.seek(SeekFrom::Start(0)).map_err(named)?;
         let mut hash = Sha256::new();
         io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(named)?;
-        Ok(Some(Part { file, path, export, members: MemberReader::new(whole), hash }))
+        let received = whole.bytes;
+        Ok(Some(Part { file, path, export, members: MemberReader::new(whole), hash, received }))
     }
 
     /// Begins an archive; `pull.json` is on disk before its first byte.
     pub fn begin(&self, export: Export) -> Result<Part, Failure> {
+        let archive = self.archive_file(&export);
+        if archive.exists() {
+            return Err(Failure::integrity(format!(
+                "the agent gives an export the end {}, which {} has already; nothing was stored over it",
+                export.period_end.with_micros(),
+                archive.display()
+            )));
+        }
         let path = self.part_file(&export);
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
         let file = file.map_err(|error| durable::name_error("write", &path, error))?;
         write_json(&self.pull_file(), &export)?;
-        Ok(Part { file, path, export, members: MemberReader::new(Whole::default()), hash: Sha256::new() })
+        Ok(Part { file, path, export, members: MemberReader::new(Whole::default()), hash: Sha256::new(), received: 0 })
     }
 
     /// Gives up what came of a pull, which is then asked for anew.
@@ -208,7 +227,7 @@ impl Folder {
 
     /// Makes a complete part an archive.
     pub fn finish(&self, part: Part) -> Result<Pulled, Failure> {
-        let Part { file, path, export, members, hash } = part;
+        let Part { file, path, export, members, hash, .. } = part;
         let whole = members.whole().clone();
         file.sync_all().map_err(|error| durable::name_error("write", &path, error))?;
         drop(file);
@@ -222,9 +241,7 @@ impl Folder {
             durable::remove(&path)?;
             None
         };
-        // A pull of one's own choice of time leaves the chain of pulls where it was: between its end and this start
-        // there may be readings that nobody has pulled.
-        if !record.export.request.starts_with("since=") || self.state()?.is_none_or(|state| state.is_of(&record)) {
+        if record.export.is_of_the_chain() {
             let state = State { cursor: record.export.next_cursor.clone(), period_end: record.export.period_end };
             write_json(&self.state_file(), &state)?;
         }
@@ -265,9 +282,11 @@ impl Folder {
     }
 }
 
-impl State {
-    fn is_of(&self, record: &Record) -> bool {
-        self.period_end == record.export.period_end
+impl Export {
+    /// A pull of one's own choice of time is not, and leaves the chain of pulls where it was: between the chain's end and
+    /// this one's start there may be readings that nobody has pulled.
+    fn is_of_the_chain(&self) -> bool {
+        !self.request.starts_with("since=") || self.request == EVERYTHING
     }
 }
 
@@ -277,6 +296,15 @@ impl Part {
         self.members
             .read(bytes, |_| ())
             .map_err(|error| Failure::integrity(format!("{error}; it is asked for anew at the next pull")))?;
+        self.received += bytes.len() as u64;
+        let lines = self.members.whole().lines;
+        let most = MOST_BYTES_BEFORE.saturating_add(lines.saturating_mul(MOST_BYTES_OF_A_READING));
+        if lines > self.export.record_count || self.received > most {
+            return Err(Failure::integrity(format!(
+                "the agent sends more than the {} readings that it has promised; nothing of it is kept",
+                self.export.record_count
+            )));
+        }
         self.hash.update(bytes);
         self.file.write_all(bytes).map_err(|error| durable::name_error("write", &self.path, error).into())
     }
@@ -340,5 +368,80 @@ mod micros {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
         Timestamp::deserialize(deserializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::export::write_member;
+
+    use super::*;
+
+    fn export(end: &str, count: u64, request: &str) -> Export {
+        Export {
+            client_id: "acme".to_owned(),
+            period_start: None,
+            period_end: Timestamp::parse(end).unwrap(),
+            record_count: count,
+            next_cursor: "1.0123456789abcdef0123456789abcdef.17.-".to_owned(),
+            cursor_exact: true,
+            epochs: Vec::new(),
+            gaps: Vec::new(),
+            request: request.to_owned(),
+            agent_id: String::new(),
+        }
+    }
+
+    fn store(folder: &Folder, export: Export) -> Pulled {
+        let lines: String = (0..export.record_count).map(|seq| format!("{{\"seq\":{seq}}}\n")).collect();
+        let member = write_member(lines.as_bytes(), Some(&export.next_cursor));
+        let mut part = folder.begin(export).unwrap();
+        part.write(&member).unwrap();
+        assert!(part.is_complete());
+        folder.finish(part).unwrap()
+    }
+
+    fn opened() -> (tempfile::TempDir, Folder) {
+        let data = tempfile::tempdir().unwrap();
+        let folder = Folder::open(data.path(), "acme").unwrap();
+        (data, folder)
+    }
+
+    #[test]
+    fn a_pull_of_ones_own_choice_of_time_is_never_where_the_chain_goes_on() {
+        let (_data, folder) = opened();
+        store(&folder, export("2026-02-22T10:00:00Z", 3, "since=2026-02-22T09:00:00.000000Z"));
+        assert_eq!(folder.state().unwrap(), None, "the first ordinary pull asks for everything");
+        store(&folder, export("2026-02-22T11:00:00Z", 3, EVERYTHING));
+        store(&folder, export("2026-02-22T12:00:00Z", 3, "cursor=1.x.3.-"));
+        store(&folder, export("2026-02-22T13:00:00Z", 3, "since=2026-02-22T12:30:00.000000Z"));
+        let noon = Timestamp::parse("2026-02-22T12:00:00Z").unwrap();
+        assert_eq!(folder.state().unwrap().unwrap().period_end, noon);
+        std::fs::remove_file(folder.state_file()).unwrap();
+        assert_eq!(folder.state().unwrap().unwrap().period_end, noon, "from the records");
+    }
+
+    #[test]
+    fn an_archive_is_never_stored_over() {
+        let (_data, folder) = opened();
+        let first = store(&folder, export("2026-02-22T10:00:00Z", 3, EVERYTHING));
+        let before = std::fs::read(first.archive.as_ref().unwrap()).unwrap();
+        let refused = folder.begin(export("2026-02-22T10:00:00Z", 1, "cursor=1.x.3.-")).err().unwrap();
+        assert_eq!(refused.exit, protocol::Exit::Integrity);
+        assert_eq!(std::fs::read(first.archive.unwrap()).unwrap(), before);
+    }
+
+    #[test]
+    fn more_than_was_promised_is_not_taken() {
+        let (_data, folder) = opened();
+        let mut part = folder.begin(export("2026-02-22T10:00:00Z", 2, EVERYTHING)).unwrap();
+        let two = write_member(b"{\"seq\":1}\n{\"seq\":2}\n", Some("x"));
+        part.write(&two).unwrap();
+        assert_eq!(part.write(&two).unwrap_err().exit, protocol::Exit::Integrity);
+        // Members without readings, without end.
+        let mut part = folder.begin(export("2026-02-22T11:00:00Z", 2, EVERYTHING)).unwrap();
+        let empty = write_member(b"", None).repeat(1000);
+        let taken = (0..2_000_000).take_while(|_| part.write(&empty).is_ok()).count() * empty.len();
+        assert!(taken as u64 <= MOST_BYTES_BEFORE, "{taken}");
     }
 }

@@ -36,6 +36,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 /// For a whole package over a poor line.
 const DELIVER_WITHIN: Duration = Duration::from_secs(4 * 3600);
 const LARGEST_SMALL_ANSWER: usize = 64 << 10;
+const SMALL_ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 impl Connection {
     pub async fn open(host: &str, port: u16) -> Result<Self, Failure> {
@@ -132,10 +133,27 @@ pub fn file_body(pieces: mpsc::Receiver<io::Result<Bytes>>) -> RequestBody {
 /// A small JSON body.
 pub async fn json<T: DeserializeOwned>(answer: Response<Incoming>) -> Result<T, Failure> {
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), LARGEST_SMALL_ANSWER).collect().await;
+    let body = Limited::new(answer.into_body(), LARGEST_SMALL_ANSWER).collect();
+    let body = tokio::time::timeout(SMALL_ANSWER_WITHIN, body).await.map_err(|_| {
+        Failure::unreachable(format!("the agent's answer did not come within {} s", SMALL_ANSWER_WITHIN.as_secs()))
+    })?;
     let body = body.map_err(|error| Failure::unreachable(format!("the agent's answer broke off: {error}")))?;
-    serde_json::from_slice(&body.to_bytes())
-        .map_err(|error| Failure::failed(format!("the agent's answer ({status}) is not understood: {error}")))
+    let understood = |error| Failure::failed(format!("the agent's answer ({status}) is not understood: {error}"));
+    let mut value = serde_json::from_slice(&body.to_bytes()).map_err(understood)?;
+    without_controls(&mut value);
+    serde_json::from_value(value).map_err(understood)
+}
+
+/// What an agent says is shown on terminals, which obey control characters.
+pub fn without_controls(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) if text.contains(char::is_control) => {
+            *text = text.replace(char::is_control, "\u{fffd}");
+        }
+        serde_json::Value::Array(values) => values.iter_mut().for_each(without_controls),
+        serde_json::Value::Object(values) => values.values_mut().for_each(without_controls),
+        _ => {}
+    }
 }
 
 /// What an answer other than 200 means.

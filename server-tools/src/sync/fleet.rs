@@ -36,7 +36,7 @@ struct Entry {
 ///
 /// # Errors
 /// With exit code 78: every mistake with its line.
-pub fn read(file: &Path, only: &[String]) -> Result<Vec<Plant>, Failure> {
+fn read(file: &Path, only: &[String]) -> Result<Vec<Plant>, Failure> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::configuration(format!("could not read {}: {error}", file.display())))?;
     let line = |span: &Range<usize>| text.get(..span.start).unwrap_or(&text).matches('\n').count() + 1;
@@ -76,12 +76,13 @@ pub fn read(file: &Path, only: &[String]) -> Result<Vec<Plant>, Failure> {
     Ok(plants)
 }
 
-/// Pulls from all of them, `parallel` at a time, and shows what came of each.
+/// Pulls from the plants of a file, `parallel` at a time, and shows what came of each.
 ///
 /// # Errors
-/// With the highest exit code of any plant, if not all went well.
-pub fn pull_fleet(wish: &Pull, plants: &[Plant], parallel: usize, show: Show) -> Result<(), Failure> {
-    let tools = Tools::read(wish)?;
+/// A mistake in the file; with the highest exit code of any plant, if not all went well.
+pub fn pull_fleet(wish: &Pull, file: &Path, only: &[String], parallel: usize, show: Show) -> Result<(), Failure> {
+    let read = read(file, only).and_then(|plants| Ok((plants, Tools::read(wish)?)));
+    let (plants, tools) = read.inspect_err(|failure| report::show_failure(failure, show))?;
     let bar = if show == Show::Table { ProgressBar::new(plants.len() as u64) } else { ProgressBar::hidden() };
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} plants {elapsed} {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

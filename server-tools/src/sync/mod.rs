@@ -24,7 +24,7 @@ use connection::Connection;
 use report::Progress;
 use transfer::Broken;
 
-pub use fleet::{pull_fleet, read as read_fleet};
+pub use fleet::pull_fleet;
 pub use report::Show;
 pub use verify::verify;
 
@@ -113,8 +113,10 @@ impl Tools {
     }
 }
 
-/// A stream that breaks is taken up again so often, as long as each time brings something.
+/// A stream that breaks is taken up again so often, as long as it brings something each time.
 const ATTEMPTS_WITHOUT_PROGRESS: u32 = 3;
+/// Bytes; less is what a plant could dole out for ever.
+const LEAST_PROGRESS: u64 = 4 << 10;
 
 async fn run(pull: &Pull, tools: &Tools, progress: &Progress, done: &mut Done) -> Result<(), Failure> {
     let open = if pull.status_only { Folder::look_into } else { Folder::open };
@@ -128,7 +130,8 @@ async fn run(pull: &Pull, tools: &Tools, progress: &Progress, done: &mut Done) -
             Err(Broken::Unreached(failure)) if tries == 0 => return Err(failure),
             Err(Broken::Unreached(failure) | Broken::Off(failure)) => failure,
         };
-        tries = if folder.received() > received { 1 } else { tries + 1 };
+        let brought = folder.received().saturating_sub(received);
+        tries = if brought >= LEAST_PROGRESS { 1 } else { tries + 1 };
         received = folder.received();
         if tries >= ATTEMPTS_WITHOUT_PROGRESS {
             let kept = match received {

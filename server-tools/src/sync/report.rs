@@ -120,6 +120,13 @@ pub fn show(plant: &Plant, done: &Done, failure: Option<&Failure>, show: Show) {
     }
 }
 
+/// What kept a run from its first plant. Its line on standard error is not this function's.
+pub fn show_failure(failure: &Failure, show: Show) {
+    if show == Show::Json {
+        println!("{}", json!({ "status": "failed", "error": failure.message, "exit_code": failure.exit.code() }));
+    }
+}
+
 /// What came of each plant of a fleet.
 pub fn fleet_table(all: &[(&Plant, &Done, Option<&Failure>)], status_only: bool) -> Table {
     if status_only {
@@ -143,7 +150,8 @@ pub fn fleet_table(all: &[(&Plant, &Done, Option<&Failure>)], status_only: bool)
     ]);
     for (plant, done, failure) in all {
         let pulled = done.pulled.as_ref().map(|pulled| &pulled.record);
-        let lost: u64 = pulled.iter().flat_map(|record| &record.export.gaps).map(|gap| gap.readings).sum();
+        let gaps = pulled.iter().flat_map(|record| &record.export.gaps);
+        let lost = gaps.fold(0_u64, |lost, gap| lost.saturating_add(gap.readings));
         let mut outcome = match (failure, done.pulled.as_ref()) {
             (Some(failure), _) => format!("{} ({})", failure.message, failure.exit.code()),
             (None, Some(pulled)) if pulled.archive.is_none() => "nothing new".to_owned(),

@@ -1,6 +1,6 @@
 //! Bringing an export over, or the rest of one that broke off.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -9,8 +9,8 @@ use protocol::export::{self, EpochRange, Gap};
 use protocol::{Exit, Failure, Timestamp};
 
 use super::Pull;
-use super::archive::{Export, Folder, Part, Pulled};
-use super::connection::{Connection, refused};
+use super::archive::{EVERYTHING, Export, Folder, Part, Pulled};
+use super::connection::{Connection, refused, without_controls};
 use super::report::Progress;
 
 /// Why a pull did not come to its end.
@@ -25,8 +25,9 @@ pub enum Broken {
 
 /// A stream from which nothing comes for so long is given up.
 const SILENCE: Duration = Duration::from_secs(60);
-/// For a plant that has no cursor of ours.
-const EVERYTHING: &str = "since=1970-01-01T00:00:00Z";
+/// And one that brings less than this in a minute: a plant that trickles must not keep the others waiting.
+const WINDOW: Duration = Duration::from_secs(60);
+const LEAST_IN_WINDOW: usize = 32 << 10;
 
 /// Goes on with what an earlier pull left, else asks for what is new. What was asked for with another `--since` is brought
 /// to its end first.
@@ -109,6 +110,7 @@ async fn receive(
     progress: &Progress,
 ) -> Result<Pulled, Broken> {
     let mut body = answer.into_body();
+    let (mut since, mut bytes_since) = (Instant::now(), 0);
     loop {
         let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
             Ok(frame) => frame,
@@ -123,6 +125,13 @@ async fn receive(
                         return Err(give_up(folder, part, failure));
                     }
                     progress.advance(part.whole());
+                    bytes_since += bytes.len();
+                    if since.elapsed() > WINDOW {
+                        if bytes_since < LEAST_IN_WINDOW {
+                            return Err(off(format!("only {bytes_since} bytes came in a minute")));
+                        }
+                        (since, bytes_since) = (Instant::now(), 0);
+                    }
                 }
             }
         }
@@ -166,6 +175,7 @@ impl Headers {
         Ok(Self {
             period_end: period_end.ok_or_else(|| missing(export::PERIOD_END))?,
             record_count: text(export::RECORD_COUNT)
+                .filter(|count| count.bytes().all(|digit| digit.is_ascii_digit()))
                 .and_then(|count| count.parse().ok())
                 .ok_or_else(|| missing(export::RECORD_COUNT))?,
             next_cursor: text(export::NEXT_CURSOR)
@@ -176,7 +186,11 @@ impl Headers {
             epochs: text(export::EPOCHS).and_then(EpochRange::read_all).ok_or_else(|| missing(export::EPOCHS))?,
             gaps: match text(export::GAP) {
                 None => Vec::new(),
-                Some(gaps) => serde_json::from_str(gaps).map_err(|_| missing(export::GAP))?,
+                Some(gaps) => {
+                    let mut gaps: serde_json::Value = serde_json::from_str(gaps).map_err(|_| missing(export::GAP))?;
+                    without_controls(&mut gaps);
+                    serde_json::from_value(gaps).map_err(|_| missing(export::GAP))?
+                }
             },
         })
     }

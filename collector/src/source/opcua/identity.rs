@@ -1,6 +1,8 @@
 //! Who we are to servers, and who they have to be.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use config::{InstallRoot, OpcuaSource};
 use durable::Access;
@@ -20,15 +22,24 @@ const DAYS: u32 = 20 * 365;
 const KEY_BITS: u32 = 2048;
 
 /// What is kept for connections, below the collector's state.
-pub struct Folder(PathBuf);
+pub struct Identity(PathBuf);
 
-impl Folder {
+/// How long somebody else may take to make our key.
+const MADE_WITHIN: Duration = Duration::from_secs(60);
+
+impl Identity {
     pub fn of(root: &InstallRoot) -> Self {
         Self(root.collector_state().join("opcua"))
     }
 
-    pub fn path(&self) -> &Path {
-        &self.0
+    /// For the library's own files about a server, which a power cut may leave half written: begun anew each time, as
+    /// nothing in them is relied on.
+    pub fn folder_for(&self, source: &OpcuaSource) -> Result<PathBuf, String> {
+        let folder = self.0.join(format!("library-{}", source.name));
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("{}: {error}", folder.display())),
+            _ => Ok(folder),
+        }
     }
 
     pub fn certificate(&self) -> PathBuf {
@@ -41,12 +52,24 @@ impl Folder {
 
     /// Makes our key and certificate if there are none; a second's work.
     pub fn ensure_own(&self) -> Result<(), String> {
+        let named = |what: &dyn std::fmt::Display| format!("{}: {what}", self.0.display());
+        std::fs::create_dir_all(&self.0).map_err(|error| named(&error))?;
+        // Of two sources, or a collector and a look at once beside it, one makes it, and the others find it.
+        let deadline = Instant::now() + MADE_WITHIN;
+        let _turn = loop {
+            match durable::Lock::take(&self.0.join("lock")) {
+                Ok(lock) => break lock,
+                Err(durable::LockError::Held(_)) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(durable::LockError::Held(_)) => return Err(named(&"somebody else is making our key for long")),
+                Err(durable::LockError::File(error)) => return Err(named(&error)),
+            }
+        };
         // The certificate is written last: with it, all of this is there.
         if self.certificate().exists() {
             return Ok(());
         }
-        let named = |what: &dyn std::fmt::Display| format!("{}: {what}", self.0.display());
-        std::fs::create_dir_all(&self.0).map_err(|error| named(&error))?;
         let description = X509Data {
             key_size: KEY_BITS,
             common_name: "Plantlink collector".to_owned(),
@@ -74,19 +97,25 @@ impl Folder {
         endpoint: &EndpointDescription,
     ) -> Result<(), String> {
         let shown = endpoint.server_certificate.as_ref();
+        if !is_one_certificate(shown) {
+            return Err("the server shows more, or less, than one certificate; have it show its own alone".to_owned());
+        }
         let what = match &source.server_certificate {
             Some(file) => {
                 let trusted = read_certificate(&root.resolve(file))?;
-                // Behind it those may stand that have signed it.
-                if !trusted.is_empty() && shown.starts_with(&trusted) {
+                if shown == trusted {
                     return Ok(());
                 }
                 format!("the server does not show the certificate {}", file.display())
             }
             None => "no server_certificate says which server is the right one".to_owned(),
         };
-        let offered = self.0.join(format!("{}.offered.der", source.name));
-        durable::replace(&offered, shown, Access::Shared).map_err(|error| error.to_string())?;
+        let offered = self.0.join(format!("offered-{}.der", source.name));
+        if std::fs::read(&offered).is_ok_and(|there| there == shown) {
+            // Shown before; it is not written again with every try.
+        } else {
+            durable::replace(&offered, shown, Access::Shared).map_err(|error| error.to_string())?;
+        }
         let digest: String = Sha256::digest(shown).iter().map(|byte| format!("{byte:02x}")).collect();
         Err(format!(
             "{what}; what it shows is now in {} (SHA-256 {digest}): if that is the device's, copy it to config/ and name \
@@ -96,10 +125,22 @@ impl Folder {
     }
 }
 
+/// A DER sequence, and nothing behind it.
+fn is_one_certificate(der: &[u8]) -> bool {
+    const LENGTH_IN_TWO_BYTES: [u8; 2] = [0x30, 0x82];
+    match der.split_first_chunk::<4>() {
+        Some(([sequence, form, high, low], rest)) if [*sequence, *form] == LENGTH_IN_TWO_BYTES => {
+            rest.len() == usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        _ => false,
+    }
+}
+
 fn read_certificate(file: &Path) -> Result<Vec<u8>, String> {
     let named = |what: &dyn std::fmt::Display| format!("{}: {what}", file.display());
     let bytes = std::fs::read(file).map_err(|error| named(&error))?;
-    if bytes.starts_with(b"-----") {
+    // DER begins with the tag of a sequence; a PEM file may begin with words.
+    if bytes.first() != Some(&0x30) {
         let certificate = CertificateDer::from_pem_slice(&bytes).map_err(|error| named(&error))?;
         return Ok(certificate.to_vec());
     }

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use config::{InstallRoot, OpcuaSource};
+use config::{InstallRoot, OpcuaSource, OpcuaTag};
 use futures_util::FutureExt as _;
 use opcua_client::{MonitoredItem, OnSubscriptionNotification};
 use opcua_types::{
@@ -16,8 +16,8 @@ use readings::Reading;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::connection::{Connection, MOST_AT_ONCE, named};
-use super::value::sample;
+use super::connection::{Ahead, Connection, MOST_AT_ONCE, locate, named};
+use super::value::Told;
 use crate::account::Account;
 use crate::pause::Pause;
 use crate::source::{LONGEST_PAUSE, Readings};
@@ -25,12 +25,18 @@ use crate::tag::{Sample, Tag};
 
 /// Of one node, values that the server keeps for us between two of its messages.
 const QUEUED_VALUES: u32 = 100;
-/// In periods: a server whose messages are not asked for ends the subscription after the latter, and says that it lives
-/// after the former.
-const KEEP_ALIVES: u32 = 10;
-const LIFETIME: u32 = 10 * KEEP_ALIVES;
+/// So often the server tells what it has seen, however seldom it looks at its device.
+const LONGEST_PUBLISHING: Duration = Duration::from_secs(1);
+/// A server that has nothing to tell says that it lives after so long,
+const ALIVE: Duration = Duration::from_secs(10);
+/// is taken for dead after so long without that,
+const DEAD: Duration = Duration::from_secs(45);
+/// and ends a subscription itself whose news nobody fetches for so long.
+const LIFETIME: Duration = Duration::from_secs(120);
 /// How often heartbeats are looked after.
 const BEAT: Duration = Duration::from_millis(500);
+/// A connection that has lived so long is a good one: the next pause is a short one again.
+const GOOD_AFTER: Duration = Duration::from_secs(60);
 
 /// Listens to a server until it is told to stop.
 pub async fn listen(
@@ -40,31 +46,33 @@ pub async fn listen(
     account: Arc<Account>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let settings = source.groups.iter().flat_map(|group| &group.tags);
-    let mut tags: Vec<Tag> = settings.map(|tag| Tag::new(&tag.settings)).collect();
+    let mut nodes: Vec<Node> = (source.groups.iter().enumerate())
+        .flat_map(|(group, settings)| settings.tags.iter().map(move |tag| Node::new(group, tag)))
+        .collect();
     let mut pause = Pause::new(LONGEST_PAUSE);
     loop {
-        let mut connection = None;
+        let (mut connection, started) = (None, Instant::now());
         let ended = {
-            let subscribed = Subscribed { source: &source, tags: &mut tags, readings: &readings, account: &account };
-            let run = AssertUnwindSafe(subscribed.run(&root, &mut connection, &mut pause)).catch_unwind();
+            let run = Listening { source: &source, nodes: &mut nodes, readings: &readings, account: &account };
+            let run = AssertUnwindSafe(run.run(&root, &mut connection)).catch_unwind();
             tokio::select! {
                 _ = stopped.wait_for(|stop| *stop) => None,
                 ended = run => Some(ended),
             }
         };
-        let Some(ended) = ended else {
-            if let Some(connection) = connection {
-                connection.leave().await;
-            }
-            return;
-        };
+        if let Some(connection) = connection {
+            connection.leave().await;
+        }
+        let Some(ended) = ended else { return };
         let error = ended.unwrap_or_else(|_| "what the server sent could not be understood".to_owned());
         let (time, now) = (Timestamp::now(), Instant::now());
-        let silent: Vec<Reading> = tags.iter_mut().filter_map(|tag| tag.keep(Sample::bad(time), now)).collect();
+        let silent: Vec<Reading> = nodes.iter_mut().filter_map(|node| node.tag.keep(Sample::bad(time), now)).collect();
         account.gathered(&source.name, &silent, Some(error));
         if !silent.is_empty() && readings.send(silent).await.is_err() {
             return;
+        }
+        if started.elapsed() > GOOD_AFTER {
+            pause.reset();
         }
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
@@ -73,17 +81,32 @@ pub async fn listen(
     }
 }
 
-/// What has come and is not taken yet: a tag's place, and its value.
+struct Node {
+    group: usize,
+    id: config::OpcuaNode,
+    tag: Tag,
+    told: Told,
+    /// What is wrong with it at present.
+    error: Option<String>,
+}
+
+impl Node {
+    fn new(group: usize, tag: &OpcuaTag) -> Self {
+        Self { group, id: tag.node.clone(), tag: Tag::new(&tag.settings), told: Told::default(), error: None }
+    }
+}
+
+/// What has come and is not taken yet: a node's place, and its value.
 #[derive(Default)]
 struct Inbox {
     values: Vec<(usize, DataValue)>,
     ended: Option<String>,
 }
 
-/// Called while the connection goes on.
-struct Post(Arc<Mutex<Inbox>>);
+/// Called while the connection is driven.
+struct Delivery(Arc<Mutex<Inbox>>);
 
-impl OnSubscriptionNotification for Post {
+impl OnSubscriptionNotification for Delivery {
     fn on_data_value(&mut self, value: DataValue, item: &MonitoredItem) {
         let mut inbox = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inbox.values.push((place_of(item.client_handle()), value));
@@ -104,72 +127,91 @@ fn place_of(handle: u32) -> usize {
     (handle as usize).wrapping_sub(1)
 }
 
-struct Subscribed<'a> {
+struct Listening<'a> {
     source: &'a OpcuaSource,
-    tags: &'a mut [Tag],
+    nodes: &'a mut [Node],
     readings: &'a Readings,
     account: &'a Account,
 }
 
-impl Subscribed<'_> {
+impl Listening<'_> {
     /// Until the connection ends; says why.
-    async fn run(mut self, root: &InstallRoot, slot: &mut Option<Connection>, pause: &mut Pause) -> String {
+    async fn run(mut self, root: &InstallRoot, place: &mut Option<Connection>) -> String {
+        match Connection::open(self.source, root).await {
+            Ok(connection) => {
+                let connection = place.insert(connection);
+                self.listen(connection).await.err().unwrap_or_default()
+            }
+            Err(error) => error,
+        }
+    }
+
+    async fn listen(&mut self, connection: &mut Connection) -> Result<(), String> {
         let inbox = Arc::default();
-        let connection = match Connection::open(self.source, root).await {
-            Ok(connection) => slot.insert(connection),
-            Err(error) => return error,
-        };
-        let mut refused = match self.subscribe(connection, &inbox).await {
-            Ok(refused) => refused,
-            Err(error) => return error,
-        };
+        let mut subscriptions = Vec::new();
+        for group in &self.source.groups {
+            let every = group.period.min(LONGEST_PUBLISHING);
+            let periods = |time: Duration| (time.as_secs_f64() / every.as_secs_f64()).ceil() as u32;
+            let (session, delivery) = (connection.session.clone(), Delivery(Arc::clone(&inbox)));
+            let most = MOST_AT_ONCE as u32;
+            let creating =
+                session.create_subscription(every, periods(LIFETIME), periods(ALIVE), most, 0, true, delivery);
+            subscriptions.push(connection.ask(creating).await?);
+        }
+        connection.told_at = Instant::now();
+        let all = (0..self.nodes.len()).collect();
+        let mut refused = self.watch(connection, &subscriptions, all).await?;
+        // One that the server does not know now it may know once it has started.
+        let mut again = Pause::new(LONGEST_PAUSE);
+        let mut again_at = Instant::now() + again.next();
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
+            tokio::select! {
+                driven = connection.drive() => driven?,
+                _ = beat.tick() => self.beat().await?,
+            }
             let (values, ended) = {
                 let mut inbox = inbox.lock().unwrap_or_else(PoisonError::into_inner);
                 (std::mem::take(&mut inbox.values), inbox.ended.take())
             };
-            if !values.is_empty() || refused.is_some() {
-                pause.reset();
-            }
-            if let Err(error) = self.take(values, &mut refused).await {
-                return error;
-            }
+            self.take(values, connection.server_ahead()).await?;
             if let Some(ended) = ended {
-                return ended;
+                return Err(ended);
             }
-            tokio::select! {
-                went_on = connection.go_on() => if let Err(error) = went_on { return error },
-                _ = beat.tick() => if let Err(error) = self.beat().await { return error },
+            if connection.told_at.elapsed() > DEAD {
+                return Err("the server tells nothing any more".to_owned());
+            }
+            if !refused.is_empty() && Instant::now() >= again_at {
+                refused = self.watch(connection, &subscriptions, refused).await?;
+                again_at = Instant::now() + again.next();
             }
         }
     }
 
-    /// One subscription a group. Returns the first node that the server will not watch, and why.
-    async fn subscribe(
+    /// Has the server watch these nodes. Returns those that it will not.
+    async fn watch(
         &mut self,
         connection: &mut Connection,
-        inbox: &Arc<Mutex<Inbox>>,
-    ) -> Result<Option<String>, String> {
-        let (mut first, mut refused) = (0, Vec::new());
+        subscriptions: &[u32],
+        places: Vec<usize>,
+    ) -> Result<Vec<usize>, String> {
         let session = connection.session.clone();
-        for group in &self.source.groups {
-            let wanted: Vec<_> = group.tags.iter().map(|tag| &tag.node).collect();
-            let nodes = connection.locate(&wanted).await?;
-            let post = Post(inbox.clone());
-            let creating = session.create_subscription(group.period, LIFETIME, KEEP_ALIVES, 0, 0, true, post);
-            let subscription = connection.ask(creating).await?;
+        let wanted: Vec<_> = places.iter().map(|place| &self.nodes[*place].id).collect();
+        let ids = connection.ask(locate(&session, &wanted)).await?;
+        let mut refused = Vec::new();
+        for (group, subscription) in subscriptions.iter().enumerate() {
+            let period = self.source.groups[group].period;
             let mut items = Vec::new();
-            for (at, node) in nodes.into_iter().enumerate() {
-                match node {
-                    Ok(node) => items.push((first + at, item(node, first + at, group.period))),
-                    Err(error) => refused.push((first + at, error)),
+            for (place, id) in places.iter().copied().zip(&ids).filter(|(place, _)| self.nodes[*place].group == group) {
+                match id {
+                    Ok(id) => items.push((place, item(id.clone(), place, period))),
+                    Err(error) => refused.push((place, error.clone())),
                 }
             }
             for part in items.chunks(MOST_AT_ONCE) {
                 let (places, requests): (Vec<_>, Vec<_>) = part.iter().cloned().unzip();
-                let creating = session.create_monitored_items(subscription, TimestampsToReturn::Both, requests);
+                let creating = session.create_monitored_items(*subscription, TimestampsToReturn::Both, requests);
                 let created = connection.ask(creating).await?;
                 if created.len() != places.len() {
                     return Err("the server watches another number of nodes than was asked for".to_owned());
@@ -181,42 +223,43 @@ impl Subscribed<'_> {
                     }
                 }
             }
-            first += group.tags.len();
         }
         let (time, now) = (Timestamp::now(), Instant::now());
-        let bad: Vec<Reading> =
-            refused.iter().filter_map(|(place, _)| self.tags[*place].keep(Sample::bad(time), now)).collect();
-        let first = refused.first().map(|(place, error)| format!("{}: {error}", self.tags[*place].name()));
-        self.account.gathered(&self.source.name, &bad, first.clone());
-        self.send(bad).await?;
-        Ok(first)
+        let mut bad = Vec::new();
+        for (place, error) in &refused {
+            let node = &mut self.nodes[*place];
+            node.error = Some(error.clone());
+            bad.extend(node.tag.keep(Sample::bad(time), now));
+        }
+        let refused = refused.into_iter().map(|(place, _)| place).collect();
+        self.tell(bad).await.map(|()| refused)
     }
 
-    /// `refused` is told as long as nothing else is wrong.
-    async fn take(&mut self, values: Vec<(usize, DataValue)>, refused: &mut Option<String>) -> Result<(), String> {
+    async fn take(&mut self, values: Vec<(usize, DataValue)>, ahead: Ahead) -> Result<(), String> {
         if values.is_empty() {
             return Ok(());
         }
         let (time, now) = (Timestamp::now(), Instant::now());
-        let (mut kept, mut error) = (Vec::new(), None);
+        let mut kept = Vec::new();
         for (place, value) in values {
-            let Some(tag) = self.tags.get_mut(place) else { continue };
-            let (sample, what) = sample(value, time);
-            error = error.or_else(|| what.map(|what| format!("{}: {what}", tag.name())));
-            kept.extend(tag.keep(sample, now));
+            let Some(node) = self.nodes.get_mut(place) else { continue };
+            let (sample, error) = node.told.sample(value, time, ahead);
+            node.error = error;
+            kept.extend(node.tag.keep(sample, now));
         }
-        self.account.gathered(&self.source.name, &kept, error.or_else(|| refused.clone()));
-        self.send(kept).await
+        self.tell(kept).await
     }
 
     /// A value that does not change is not told again; it is kept again as often as its heartbeat says.
     async fn beat(&mut self) -> Result<(), String> {
         let (time, now) = (Timestamp::now(), Instant::now());
-        let kept: Vec<Reading> = self.tags.iter_mut().filter_map(|tag| tag.beat(time, now)).collect();
-        self.send(kept).await
+        let kept: Vec<Reading> = self.nodes.iter_mut().filter_map(|node| node.tag.beat(time, now)).collect();
+        if kept.is_empty() { Ok(()) } else { self.tell(kept).await }
     }
 
-    async fn send(&self, kept: Vec<Reading>) -> Result<(), String> {
+    async fn tell(&self, kept: Vec<Reading>) -> Result<(), String> {
+        let wrong = self.nodes.iter().find_map(|node| Some((node.tag.name(), node.error.as_deref()?)));
+        self.account.gathered(&self.source.name, &kept, wrong.map(|(name, error)| format!("{name}: {error}")));
         if !kept.is_empty() && self.readings.send(kept).await.is_err() {
             return Err("the collector is stopping".to_owned());
         }

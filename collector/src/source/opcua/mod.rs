@@ -4,6 +4,7 @@
 //! between the two lies a reading of bad quality of each tag.
 
 mod connection;
+mod guard;
 mod identity;
 mod listen;
 mod poll;

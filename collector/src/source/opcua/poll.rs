@@ -9,74 +9,103 @@ use futures_util::FutureExt as _;
 use opcua_client::Session;
 use opcua_types::{NodeId, ReadValueId, TimestampsToReturn};
 use protocol::Timestamp;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use super::connection::{Connection, MOST_AT_ONCE};
-use super::value::sample;
+use super::connection::{Ahead, Connection, MOST_AT_ONCE, answered, locate};
+use super::value::Told;
 use crate::source::{Device, Gathered, Outcome};
+
+/// A node whose namespace the server does not know is looked for again after this: it may still be starting.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 pub struct Polled {
     source: OpcuaSource,
     root: InstallRoot,
     link: Option<Link>,
+    /// Of each group, of each tag.
+    told: Vec<Vec<Told>>,
 }
 
-/// A session that a task keeps alive between two polls; dropped, it ends.
+/// A session that a task keeps alive between two polls.
 struct Link {
     session: Arc<Session>,
     /// Of each group.
-    nodes: Vec<Vec<Result<NodeId, String>>>,
+    nodes: Vec<Nodes>,
     keeper: JoinSet<()>,
+    leave: oneshot::Sender<()>,
+}
+
+struct Nodes {
+    ids: Vec<Result<NodeId, String>>,
+    located_at: Instant,
 }
 
 impl Polled {
     pub fn new(source: &OpcuaSource, root: &InstallRoot) -> Self {
-        Self { source: source.clone(), root: root.clone(), link: None }
+        let groups = source.groups.iter();
+        let told = groups.map(|group| group.tags.iter().map(|_| Told::default()).collect()).collect();
+        Self { source: source.clone(), root: root.clone(), link: None, told }
     }
 
     async fn connect(&self) -> Result<Link, String> {
         let mut connection = Connection::open(&self.source, &self.root).await?;
-        let mut nodes = Vec::new();
-        for group in &self.source.groups {
-            let wanted: Vec<_> = group.tags.iter().map(|tag| &tag.node).collect();
-            nodes.push(connection.locate(&wanted).await?);
-        }
         let session = connection.session.clone();
+        let (leave, left) = oneshot::channel();
         let mut keeper = JoinSet::new();
-        keeper.spawn(async move { while connection.go_on().await.is_ok() {} });
-        Ok(Link { session, nodes, keeper })
+        keeper.spawn(async move {
+            let mut left = left;
+            loop {
+                tokio::select! {
+                    _ = &mut left => return connection.leave().await,
+                    driven = connection.drive() => if driven.is_err() { return },
+                }
+            }
+        });
+        Ok(Link { session, nodes: Vec::new(), keeper, leave })
     }
 
     async fn read(&mut self, group: usize) -> Result<Gathered, String> {
         if self.link.as_mut().is_none_or(|link| link.keeper.try_join_next().is_some()) {
             self.link = Some(self.connect().await?);
         }
-        let Some(link) = &self.link else { return Err("no connection".to_owned()) };
-        let (mut gathered, mut wanted) = (Gathered::new(), Vec::new());
-        for (tag, node) in link.nodes[group].iter().enumerate() {
-            match node {
-                Ok(node) => wanted.push((tag, ReadValueId::new_value(node.clone()))),
+        let Some(link) = &mut self.link else { return Err("no connection".to_owned()) };
+        let OpcuaSource { url, timeout, groups, .. } = &self.source;
+        while link.nodes.len() <= group {
+            let ids = answered(url, *timeout, locate(&link.session, &wanted(&groups[link.nodes.len()]))).await?;
+            link.nodes.push(Nodes { ids, located_at: Instant::now() });
+        }
+        let nodes = &mut link.nodes[group];
+        if nodes.ids.iter().any(Result::is_err) && nodes.located_at.elapsed() > LOOK_AGAIN {
+            let ids = answered(url, *timeout, locate(&link.session, &wanted(&groups[group]))).await?;
+            *nodes = Nodes { ids, located_at: Instant::now() };
+        }
+        let (mut gathered, mut known) = (Gathered::new(), Vec::new());
+        for (tag, id) in nodes.ids.iter().enumerate() {
+            match id {
+                Ok(id) => known.push((tag, ReadValueId::new_value(id.clone()))),
                 Err(error) => gathered.push(Outcome::bad(tag, Timestamp::now(), error.clone())),
             }
         }
-        for part in wanted.chunks(MOST_AT_ONCE) {
+        for part in known.chunks(MOST_AT_ONCE) {
             let (tags, ids): (Vec<_>, Vec<_>) = part.iter().cloned().unzip();
-            let reading = link.session.read(&ids, TimestampsToReturn::Both, 0.0);
-            let read = tokio::time::timeout(self.source.timeout, reading).await;
-            let read = read.map_err(|_| format!("no answer within {:.1} s", self.source.timeout.as_secs_f64()));
-            let read = read.and_then(|read| read.map_err(|error| error.to_string()));
-            let values = read.map_err(|error| format!("{}: {error}", self.source.url))?;
+            let values = answered(url, *timeout, link.session.read(&ids, TimestampsToReturn::Both, 0.0)).await?;
             if values.len() != tags.len() {
-                return Err(format!("{}: it sent another number of values than was asked for", self.source.url));
+                return Err(format!("{url}: it sent another number of values than was asked for"));
             }
-            let now = Timestamp::now();
-            gathered.extend(tags.into_iter().zip(values).map(|(tag, value)| {
-                let (sample, error) = sample(value, now);
-                Outcome { tag, sample, error }
-            }));
+            let (now, ahead) = (Timestamp::now(), Ahead::of(&link.session));
+            for (tag, value) in tags.into_iter().zip(values) {
+                let (sample, error) = self.told[group][tag].sample(value, now, ahead);
+                gathered.push(Outcome { tag, sample, error });
+            }
         }
         Ok(gathered)
     }
+}
+
+fn wanted(group: &config::OpcuaGroup) -> Vec<&config::OpcuaNode> {
+    group.tags.iter().map(|tag| &tag.node).collect()
 }
 
 impl Device for Polled {
@@ -94,8 +123,15 @@ impl Device for Polled {
         let gathered = read.unwrap_or_else(|_| Err("the server's answer could not be understood".to_owned()));
         if gathered.is_err() {
             // Nothing of a connection that has failed is used again.
-            self.link = None;
+            self.close().await;
         }
         gathered
+    }
+
+    async fn close(&mut self) {
+        let Some(mut link) = self.link.take() else { return };
+        let _ = link.leave.send(());
+        // It takes a second at most; whatever happens, the connection goes with it.
+        while link.keeper.join_next().await.is_some() {}
     }
 }
