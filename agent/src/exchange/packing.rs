@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 const FIRST_PAGE: u64 = 1_000;
 const LARGEST_PAGE: u64 = 40_000;
 /// A page is one statement, which costs the more the fewer readings it brings.
-const MEMBERS_OF_A_PAGE: usize = 4;
+const MEMBERS_OF_A_PAGE: usize = 2;
 /// What a page should have, a little less than its members hold: lines that become longer are cut there, and the rest of
 /// the page is read again.
 const PAGE_BYTES: u64 = (MEMBERS_OF_A_PAGE * Packer::FULL_BYTES) as u64 / 100 * 97;
@@ -317,8 +317,8 @@ mod tests {
             next = last + 1;
         }
         assert_eq!(next, last_seq + 1);
-        // Twelve megabytes of lines in members of one: pages that were judged by short lines were cut.
-        assert!(members.len() > 12, "{members:?}");
+        // Twelve megabytes of lines in members of two: pages that were judged by short lines were cut.
+        assert!(members.len() > 6, "{members:?}");
     }
 
     #[test]
