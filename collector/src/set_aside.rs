@@ -19,6 +19,7 @@ const MOST_FILES: usize = 1_000;
 
 pub struct SetAside {
     folder: PathBuf,
+    files: usize,
     readings: u64,
 }
 
@@ -30,7 +31,7 @@ pub struct Separated {
 
 impl SetAside {
     pub fn of(root: &InstallRoot) -> Self {
-        let mut set_aside = Self { folder: root.collector_state().join("set_aside"), readings: 0 };
+        let mut set_aside = Self { folder: root.collector_state().join("set_aside"), files: 0, readings: 0 };
         set_aside.count();
         set_aside
     }
@@ -38,6 +39,15 @@ impl SetAside {
     /// How many are in the files.
     pub fn readings(&self) -> u64 {
         self.readings
+    }
+
+    /// Whether the engineer has taken files away since.
+    pub fn has_become_less(&mut self) -> bool {
+        if self.files == 0 || std::fs::read_dir(&self.folder).is_ok_and(|files| files.count() == self.files) {
+            return false;
+        }
+        self.count();
+        true
     }
 
     /// Puts aside what of a batch the database refuses. An error if it is not these values that it minds, or if they cannot
@@ -81,10 +91,10 @@ impl SetAside {
         let named = |error: std::io::Error| StoreError::Disk(error.to_string());
         std::fs::create_dir_all(&self.folder)
             .map_err(|error| named(durable::name_error("create", &self.folder, error)))?;
-        let files = std::fs::read_dir(&self.folder).map_err(named)?.count();
-        if files >= MOST_FILES {
+        if self.files >= MOST_FILES {
             return Err(StoreError::Refused(format!(
-                "it refuses one value after the other; see the {files} files in {}, and mend the database",
+                "it refuses one value after the other; see the {} files in {}, and mend the database",
+                self.files,
                 self.folder.display()
             )));
         }
@@ -95,11 +105,14 @@ impl SetAside {
     }
 
     fn count(&mut self) {
+        (self.files, self.readings) = (0, 0);
         let Ok(files) = std::fs::read_dir(&self.folder) else { return };
         let files = files.flatten().map(|file| file.path());
         let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
-        let texts = files.filter_map(|file| std::fs::read(file).ok());
-        self.readings = texts.map(|text| text.iter().filter(|byte| **byte == b'\n').count() as u64).sum();
+        for text in files.filter_map(|file| std::fs::read(file).ok()) {
+            self.files += 1;
+            self.readings += text.iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
     }
 }
 

@@ -131,6 +131,9 @@ impl Work {
                 self.holds(None);
             }
             let outcome = self.store_all().map(|()| self.retire());
+            if self.set_aside.has_become_less() {
+                self.account.set_aside(self.set_aside.readings());
+            }
             // Said only after the connection is closed: from here on the database may be copied.
             self.holds(self.control.frozen_for().filter(|_| self.connection.is_none()));
             let wait = match &outcome {

@@ -16,8 +16,16 @@ pub fn check_config(root: &InstallRoot) -> Result<(), Failure> {
     let mut found = Vec::new();
     let mut note = |mistakes: Mistakes| found.extend(mistakes.0.iter().map(ToString::to_string));
     let settings = Settings::read(root).map_err(&mut note).ok();
-    Credentials::read(&root.credentials_file()).map_err(&mut note).ok();
+    let credentials = Credentials::read(&root.credentials_file()).map_err(&mut note).ok();
     Sources::read(&root.sources_file()).map_err(&mut note).ok();
+    let database = credentials.map(|credentials| {
+        let url = credentials.require_database_url()?;
+        readings::place(&url, root.path())
+            .map_err(|error| Failure::configuration(format!("{}: {error}", root.credentials_file().display())))
+    });
+    if let Some(Err(failure)) = database {
+        found.push(failure.message);
+    }
     if let Some(settings) = settings {
         if let Err(error) = PublicKey::read_all(&root.resolve(&settings.server_public_key_file)) {
             found.push(error.to_string());

@@ -173,5 +173,10 @@ fn what_the_database_refuses_is_put_aside_and_the_rest_flows() {
         let files = std::fs::read_dir(world.plant.root.join("state/collector/set_aside")).unwrap();
         run(import.args(files.map(|file| file.unwrap().path()))).good();
         assert_eq!(world.values_of("walk.value").len(), count);
+        // And nothing speaks of them any more.
+        world.set_sources("");
+        world.plant.start_and_wait();
+        std::fs::remove_dir_all(world.plant.root.join("state/collector/set_aside")).unwrap();
+        wait_for("nothing to be put aside", SOON, || (world.plant.status()?.collected?.set_aside == 0).then_some(()));
     }
 }

@@ -315,7 +315,7 @@ fn problems(status: &PlantStatus, unlicensed: Option<&str>) -> Vec<String> {
     let set_aside = status.collected.as_ref().map_or(0, |collected| collected.set_aside);
     if set_aside > 0 {
         problems.push(format!(
-            "the database refuses {set_aside} readings, which are put aside in state/collector/set_aside; \
+            "the database has refused {set_aside} readings, which are put aside in state/collector/set_aside; \
              logs/collector.log says why"
         ));
     }

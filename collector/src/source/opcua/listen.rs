@@ -57,14 +57,15 @@ pub async fn listen(
             let run = AssertUnwindSafe(run.run(&root, &mut connection)).catch_unwind();
             tokio::select! {
                 _ = stopped.wait_for(|stop| *stop) => None,
-                ended = run => Some(ended),
+                ended = run => Some(ended.ok()),
             }
         };
-        if let Some(connection) = connection {
+        // One in which the library has panicked can be used no more, not even to take leave.
+        if let (Some(connection), None | Some(Some(_))) = (connection, &ended) {
             connection.leave().await;
         }
         let Some(ended) = ended else { return };
-        let error = ended.unwrap_or_else(|_| "what the server sent could not be understood".to_owned());
+        let error = ended.unwrap_or_else(|| "what the server sent could not be understood".to_owned());
         let (time, now) = (Timestamp::now(), Instant::now());
         let silent: Vec<Reading> = nodes.iter_mut().filter_map(|node| node.tag.keep(Sample::bad(time), now)).collect();
         account.gathered(&source.name, &silent, Some(error));
