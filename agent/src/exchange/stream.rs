@@ -98,16 +98,24 @@ fn write(source: Source, watch: &Watch, sender: &mpsc::Sender<io::Result<Bytes>>
     let _exporting = packers.exporting();
     let (order, places) = mpsc::channel(WAITING_PAGES);
     let pages = Pages::new(spans, overlapping, epochs, order);
+    let (begun, has_begun) = std::sync::mpsc::channel();
     let sent = std::thread::scope(|scope| {
         scope.spawn(|| pack(store.as_mut(), &pages, packers));
         if count >= WORTH_TWO {
-            scope.spawn(|| match exporter.open_store() {
-                Ok(mut second) => pack(second.as_mut(), &pages, packers),
-                // The first one does it all then.
-                Err(error) => tracing::warn!(%error, "a second connection for an export could not be opened"),
+            let (exporter, pages) = (&exporter, &pages);
+            scope.spawn(move || {
+                // Opening it would take the processor from the first page, for which HQ waits.
+                if has_begun.recv().is_err() {
+                    return;
+                }
+                match exporter.open_store() {
+                    Ok(mut second) => pack(second.as_mut(), pages, packers),
+                    // The first one does it all then.
+                    Err(error) => tracing::warn!(%error, "a second connection for an export could not be opened"),
+                }
             });
         }
-        send_in_order(places, watch, sender)
+        send_in_order(places, watch, sender, begun)
     })?;
     if sent != count {
         return Err(Broken::Miscounted { sent });
@@ -116,19 +124,22 @@ fn write(source: Source, watch: &Watch, sender: &mpsc::Sender<io::Result<Bytes>>
 }
 
 /// Sends what is packed, page by page, and says how many readings that were. Takes the queue: with it, however this ends, go
-/// the places in it, and whoever packs for one of them sees that nobody wants it any more.
+/// the places in it, and whoever packs for one of them sees that nobody wants it any more. `begun` hears of the first member.
 fn send_in_order(
     mut places: mpsc::Receiver<Place>,
     watch: &Watch,
     sender: &mpsc::Sender<io::Result<Bytes>>,
+    begun: std::sync::mpsc::Sender<()>,
 ) -> Result<u64, Broken> {
-    let mut sent = 0;
+    let (mut sent, mut begun) = (0, Some(begun));
     // Whoever packs keeps a sender by way of the pages; the last page closes it.
     while let Some(mut place) = places.blocking_recv() {
         while let Some(packed) = place.blocking_recv() {
             for Packed { member, rows } in packed? {
                 sent += rows;
                 send(watch, sender, member, rows)?;
+                // Where nobody waits to hear it, nobody is missed.
+                let _ = begun.take().map(|begun| begun.send(()));
             }
         }
     }
