@@ -61,12 +61,7 @@ pub fn find(start: &Start, until: Option<&Cursor>, key: &str, head: &Head, cuts:
                     return Ok(Found::RolledBack { first_seq });
                 }
             }
-            let recorded = match cursor.cut {
-                Some(period_end) => {
-                    cuts.at(period_end)?.filter(|cut| cut.epoch == cursor.epoch && cut.seq == cursor.seq)
-                }
-                None => None,
-            };
+            let recorded = recorded(cursor, cuts)?;
             let (seq, exact) = locate(&cursor.epoch, cursor.seq, head, cuts)?;
             Place { seq, exact, overlap_from: None, acknowledges: recorded }
         }
@@ -87,7 +82,7 @@ fn rolled_back(named: &Cursor, head: &Head, cuts: &Cuts) -> rusqlite::Result<Opt
         let farthest = cuts.farthest_in(&named.epoch)?.unwrap_or(head.last_seq);
         return Ok((named.seq > farthest).then_some(beginning));
     };
-    if cuts.at(period_end)?.is_some_and(|cut| cut.epoch == named.epoch && cut.seq == named.seq) {
+    if recorded(named, cuts)?.is_some() {
         return Ok(None);
     }
     match cuts.newest_at_or_before(period_end)?.filter(|before| before.epoch == named.epoch) {
@@ -96,6 +91,12 @@ fn rolled_back(named: &Cursor, head: &Head, cuts: &Cuts) -> rusqlite::Result<Opt
         None if cuts.forgot_at()?.is_some_and(|at| period_end <= at) && named.seq <= head.last_seq => Ok(None),
         None => Ok(Some(beginning)),
     }
+}
+
+/// The cut that a cursor names, if it was made here.
+fn recorded(cursor: &Cursor, cuts: &Cuts) -> rusqlite::Result<Option<Cut>> {
+    let Some(period_end) = cursor.cut else { return Ok(None) };
+    Ok(cuts.at(period_end)?.filter(|cut| cut.epoch == cursor.epoch && cut.seq == cursor.seq))
 }
 
 fn at_cut(cut: Cut, acknowledges: Option<Cut>, head: &Head, cuts: &Cuts) -> rusqlite::Result<Place> {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::checks::Checks;
-use super::tag::{Common, TagSettings, tag_of_file};
+use super::tag::{Common, GroupOfFile, TagSettings, tag_of_file};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModbusSource {
@@ -121,15 +121,7 @@ pub(super) struct File {
     most_between: Option<Spanned<i64>>,
     byte_order: Option<ByteOrder>,
     #[serde(default)]
-    group: Vec<Group>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Group {
-    period_seconds: Spanned<f64>,
-    #[serde(default)]
-    tag: Vec<Tag>,
+    group: Vec<GroupOfFile<Tag>>,
 }
 
 tag_of_file! {

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::checks::Checks;
 use super::login::Login;
-use super::tag::{Common, TagSettings, tag_of_file};
+use super::tag::{Common, GroupOfFile, TagSettings, tag_of_file};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpcuaSource {
@@ -88,15 +88,7 @@ pub(super) struct File {
     mode: OpcuaMode,
     timeout_seconds: Option<Spanned<f64>>,
     #[serde(default)]
-    group: Vec<Group>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Group {
-    period_seconds: Spanned<f64>,
-    #[serde(default)]
-    tag: Vec<Tag>,
+    group: Vec<GroupOfFile<Tag>>,
 }
 
 tag_of_file! {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::checks::Checks;
@@ -82,6 +83,15 @@ macro_rules! tag_of_file {
     };
 }
 pub(super) use tag_of_file;
+
+/// Tags that are read together, whatever their device.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GroupOfFile<T> {
+    pub period_seconds: Spanned<f64>,
+    #[serde(default = "Vec::new")]
+    pub tag: Vec<T>,
+}
 
 /// The keys of a tag in the file that are the same for all devices.
 pub(super) struct Common {
