@@ -43,7 +43,7 @@ impl SetAside {
 
     /// Whether the engineer has taken files away since.
     pub fn has_become_less(&mut self) -> bool {
-        if self.files == 0 || std::fs::read_dir(&self.folder).is_ok_and(|files| files.count() == self.files) {
+        if self.files == 0 || self.listed().count() == self.files {
             return false;
         }
         self.count();
@@ -106,13 +106,17 @@ impl SetAside {
 
     fn count(&mut self) {
         (self.files, self.readings) = (0, 0);
-        let Ok(files) = std::fs::read_dir(&self.folder) else { return };
-        let files = files.flatten().map(|file| file.path());
-        let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
-        for text in files.filter_map(|file| std::fs::read(file).ok()) {
+        for text in self.listed().filter_map(|file| std::fs::read(file).ok()) {
             self.files += 1;
             self.readings += text.iter().filter(|byte| **byte == b'\n').count() as u64;
         }
+    }
+
+    /// The files, without what a kill has left beside them.
+    fn listed(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let is_whole = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "jsonl");
+        entries.map(|entry| entry.path()).filter(is_whole)
     }
 }
 
