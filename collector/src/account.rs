@@ -1,13 +1,14 @@
 //! What the collector tells of itself: to the supervisor, to monitoring, to the portal.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use config::Sources;
 use daemon::{Control, Metrics, Readiness};
-use protocol::control::{Collected, FromChild, SourceStatus};
+use protocol::control::{Collected, FromChild};
 use readings::{Quality, Reading};
 
 use tokio::sync::Notify;
@@ -32,16 +33,37 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 impl Account {
     pub fn new(sources: &Sources) -> Self {
         let starting = Some("the spool is being read".to_owned());
-        let mut collected = Collected { store_error: starting, ..Collected::default() };
-        for (name, tags) in sources.each() {
-            let status = SourceStatus { tags: tags as u64, ..SourceStatus::default() };
-            collected.sources.insert(name.to_owned(), status);
-        }
-        Self {
+        let collected = Collected { store_error: starting, ..Collected::default() };
+        let account = Self {
             state: Mutex::new(State { collected, latest: HashMap::new() }),
             accepted: AtomicU64::new(0),
             news: Notify::new(),
-        }
+        };
+        account.set_sources(sources, &[]);
+        account
+    }
+
+    /// These are the sources from now on; what was known of the ended ones is forgotten.
+    pub fn set_sources(&self, sources: &Sources, ended: &[String]) {
+        self.with(|state| {
+            let known = &mut state.collected.sources;
+            known.retain(|name, _| !ended.contains(name));
+            for source in &sources.0 {
+                let status = known.entry(source.name().to_owned()).or_default();
+                status.tags = source.tags() as u64;
+            }
+            state.collected.sources_mistake = None;
+            state.latest.retain(|tag, _| {
+                // One source's name may begin with that of another.
+                let owner = known.keys().chain(ended).filter(|name| is_of(tag, name)).max_by_key(|name| name.len());
+                owner.is_none_or(|owner| !ended.contains(owner))
+            });
+        });
+    }
+
+    /// What is wrong in a `sources.toml` that is not taken up; `None` if it says what it said.
+    pub fn sources_mistake(&self, mistake: Option<String>) {
+        self.with(|state| state.collected.sources_mistake = mistake);
     }
 
     pub fn tags(&self) -> u64 {
@@ -53,6 +75,11 @@ impl Account {
         let good = readings.iter().filter(|reading| reading.quality == Quality::GOOD).count() as u64;
         self.with(|state| {
             let status = state.collected.sources.entry(source.to_owned()).or_default();
+            match (&status.error, &error) {
+                (None, Some(error)) => tracing::warn!(source, error, "not all can be read"),
+                (Some(_), None) => tracing::info!(source, "everything can be read again"),
+                _ => {}
+            }
             status.up = error.is_none();
             status.error = error;
             status.good_total += good;
@@ -67,7 +94,15 @@ impl Account {
             state.collected.readings_total += readings.len() as u64;
             for reading in readings {
                 state.collected.last_time = state.collected.last_time.max(Some(reading.time));
-                state.latest.insert(reading.tag.clone(), reading);
+                match state.latest.entry(reading.tag.clone()) {
+                    Entry::Occupied(mut latest) => *latest.get_mut() = reading,
+                    Entry::Vacant(place) => {
+                        // What a source that has ended read last may come after its end.
+                        if state.collected.sources.keys().any(|source| is_of(&reading.tag, source)) {
+                            place.insert(reading);
+                        }
+                    }
+                }
             }
         });
     }
@@ -141,6 +176,10 @@ impl Account {
         // Nothing in here panics half-way through a change.
         work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn is_of(tag: &str, source: &str) -> bool {
+    tag.strip_prefix(source).is_some_and(|rest| rest.starts_with('.'))
 }
 
 impl Readiness for Account {

@@ -29,6 +29,8 @@ use updater::database::ActiveDatabase;
 
 use account::Account;
 use retention::Retention;
+use source::Polling;
+use source::file::SourcesFile;
 use spool::Spool;
 
 pub use import::import;
@@ -66,15 +68,15 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let storer = store::start(root.clone(), database, spool.clone(), account.clone(), control.clone(), retention);
     tokio::spawn(follow_phase(control.clone(), storer.waker()));
     let (readings, acceptor) = accept::start(spool.clone(), account.clone(), storer.waker());
-    let mut polling = source::start(&sources, root, &readings, &account);
-    drop(readings);
+    let mut sources_file = SourcesFile::new(root, &sources);
+    let mut polling = Polling::start(sources, root, readings, &account);
     control.say(&FromChild::Ready { version: daemon::version().to_owned() });
     tracing::info!(tags = account.tags(), "collecting");
 
     // A collector that no longer reads all its devices is replaced.
     let broken = tokio::select! {
         () = account.report_until_stopped(&control, &spool) => None,
-        failure = polling.broken() => Some(failure),
+        failure = follow_sources(&mut sources_file, &mut polling, &account) => Some(failure),
     };
     // In the order of the way: no new readings, then all accepted ones into the spool, then what the store takes.
     polling.stop().await;
@@ -82,6 +84,28 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let outcome = storer.finish();
     tracing::info!("stopped");
     broken.map_or(outcome, Err)
+}
+
+/// Takes up what changes in `sources.toml`. A mistake in it is shown, and everything goes on as it was.
+async fn follow_sources(file: &mut SourcesFile, polling: &mut Polling, account: &Account) -> Failure {
+    loop {
+        let changed = tokio::select! {
+            changed = file.changed() => changed,
+            failure = polling.broken() => return failure,
+        };
+        match changed {
+            Ok(Some(sources)) => {
+                if let Err(failure) = polling.change_to(sources).await {
+                    return failure;
+                }
+            }
+            Ok(None) => account.sources_mistake(None),
+            Err(mistakes) => {
+                tracing::error!(%mistakes, "sources.toml is not taken up; everything goes on as it was");
+                account.sources_mistake(Some(mistakes.to_string()));
+            }
+        }
+    }
 }
 
 /// A version on trial has to show that it could store, and then only spools.

@@ -15,7 +15,7 @@ pub async fn gather_once(root: &InstallRoot) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
     let sources = Sources::read(&root.sources_file())?;
-    if sources.is_empty() {
+    if sources.0.is_empty() {
         return Err(Failure::configuration(format!("{} names no source; add one", root.sources_file().display())));
     }
     println!("{}", table(&gather_all(&sources, root).await));

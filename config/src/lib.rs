@@ -15,7 +15,7 @@ pub use settings::{AuthForms, Language, LogFormat, LogLevel, Settings, Unbound};
 pub use sources::{
     ByteOrder, Deadband, Login, MOST_REGISTERS, ModbusGroup, ModbusKind, ModbusSource, ModbusTable, ModbusTag,
     MqttKind, MqttSource, MqttTag, OpcuaGroup, OpcuaMode, OpcuaNamespace, OpcuaNode, OpcuaSecurity, OpcuaSource,
-    OpcuaTag, SimulatorSource, Sources, TagSettings,
+    OpcuaTag, SimulatorSource, Source, Sources, TagSettings,
 };
 
 /// `config/config.txt` as `watchdog init` lays it out: every key with its default, commented.

@@ -136,13 +136,32 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads `config/config.txt` of a root, then the environment.
+    /// Names the variable in which a supervisor hands its children the text of the `config.txt` that it has taken up: a
+    /// mistake that was made since does not keep one of them from starting again.
+    pub const HANDED_ON: &str = "PLANTLINK_CONFIG_TXT";
+
+    /// Reads what was handed on, or `config/config.txt` of a root; then the environment.
     ///
     /// # Errors
     /// All [`Mistakes`] at once.
     pub fn read(root: &InstallRoot) -> Result<Self, Mistakes> {
-        let path = root.config_file();
-        Self::parse(&mistake::read(&path)?, &path.display().to_string(), |name| std::env::var(name).ok())
+        match std::env::var(Self::HANDED_ON) {
+            Ok(text) => Self::of_text(root, &text),
+            Err(_) => Self::read_file(root).map(|(settings, _)| settings),
+        }
+    }
+
+    /// What the file and the environment say, and the file's text, for handing on.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_file(root: &InstallRoot) -> Result<(Self, String), Mistakes> {
+        let text = mistake::read(&root.config_file())?;
+        Ok((Self::of_text(root, &text)?, text))
+    }
+
+    fn of_text(root: &InstallRoot, text: &str) -> Result<Self, Mistakes> {
+        Self::parse(text, &root.config_file().display().to_string(), |name| std::env::var(name).ok())
     }
 
     fn parse(text: &str, file: &str, environment: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {

@@ -205,6 +205,18 @@ impl Plant {
         Pid::from_child(child)
     }
 
+    /// Process id of the running version's `watchdog supervise`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn supervisor(&self) -> Pid {
+        let launcher = self.launcher().as_raw_nonzero();
+        let children = std::fs::read_dir(format!("/proc/{launcher}/task")).into_iter().flatten().flatten();
+        let children = children.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        let child = children.flat_map(|pids| pids.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).next();
+        child.and_then(|pid| Pid::from_raw(pid.parse().ok()?)).expect("a running watchdog has a supervisor")
+    }
+
     /// Asks it to stop as a service manager does, and waits for it.
     ///
     /// # Panics

@@ -318,6 +318,9 @@ pub struct Collected {
     #[serde(default)]
     pub holding: Option<u64>,
     pub sources: BTreeMap<String, SourceStatus>,
+    /// What is wrong in a `sources.toml` that was changed, and is therefore not taken up.
+    #[serde(default)]
+    pub sources_mistake: Option<String>,
     /// Readings that the database refuses, put aside in files.
     #[serde(default)]
     pub set_aside: u64,

@@ -1,5 +1,5 @@
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 /// A child's log: whole lines, in files of bounded size.
@@ -21,7 +21,7 @@ impl ChildLog {
         Ok(Self { path, file, bytes })
     }
 
-    /// One write a line, so that a kill tears at most the last.
+    /// One write a line, so that a kill tears none.
     pub fn line(&mut self, line: &[u8]) -> io::Result<()> {
         if self.bytes + line.len() as u64 + 1 > LARGEST && self.bytes > 0 {
             self.rotate()?;
@@ -29,7 +29,11 @@ impl ChildLog {
         let mut whole = Vec::with_capacity(line.len() + 1);
         whole.extend_from_slice(line);
         whole.push(b'\n');
-        self.file.write_all(&whole)?;
+        if let Err(error) = self.file.write_all(&whole) {
+            // Half a line would run into the next one, once there is room again.
+            let _ = self.file.set_len(self.bytes);
+            return Err(error);
+        }
         self.bytes += whole.len() as u64;
         Ok(())
     }
@@ -50,14 +54,33 @@ impl ChildLog {
 }
 
 fn append_to(path: &Path) -> io::Result<(File, u64)> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
-    let bytes = file.metadata()?.len();
+    let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
+    let mut bytes = file.metadata()?.len();
+    if bytes > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            // What a power cut has left of a line ends here.
+            file.write_all(b"\n")?;
+            bytes += 1;
+        }
+    }
     Ok((file, bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_power_cut_left_of_a_line_does_not_run_into_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.log");
+        fs::write(&path, "whole\nhal").unwrap();
+        ChildLog::open(folder.path(), "agent").unwrap().line(b"next").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nhal\nnext\n");
+    }
 
     #[test]
     fn ten_files_of_bounded_size_and_no_line_torn() {

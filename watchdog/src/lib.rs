@@ -5,6 +5,7 @@ mod backoff;
 mod check_config;
 mod child_log;
 #[cfg(target_os = "linux")]
+mod configuration;
 mod confine;
 mod init;
 mod launcher;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use config::Settings;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
@@ -41,6 +42,7 @@ impl Process {
         command.args(arguments).current_dir(root).stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(if log == Log::Piped { Stdio::piped() } else { Stdio::inherit() });
         command.env(daemon::SUPERVISED, "1").env_remove("DATABASE_URL").env_remove("CONFIG_PIN_HASH");
+        command.env_remove(Settings::HANDED_ON);
         command.envs(environment.iter().copied());
         let mut command = CommandWrap::from(command);
         command.wrap(KillOnDrop);

@@ -1,5 +1,6 @@
 //! Where readings come from. Each device has a task of its own, so that a slow one delays no other.
 
+pub mod file;
 mod modbus;
 mod mqtt;
 mod opcua;
@@ -8,11 +9,11 @@ mod simulator;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{InstallRoot, MqttSource, OpcuaMode, OpcuaSource, Sources, TagSettings};
+use config::{InstallRoot, OpcuaMode, Source, Sources, TagSettings};
 use protocol::{Failure, Timestamp};
 use readings::Reading;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use self::modbus::Modbus;
@@ -65,65 +66,101 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// All sources at work.
 pub struct Polling {
+    root: InstallRoot,
+    readings: Readings,
+    account: Arc<Account>,
+    running: Vec<Running>,
     tasks: JoinSet<()>,
+}
+
+struct Running {
+    source: Source,
     stop: watch::Sender<bool>,
+    task: task::Id,
 }
 
 impl Polling {
-    /// Returns if a device's task has ended although nobody asked it to: a mistake in the program.
+    pub fn start(sources: Sources, root: &InstallRoot, readings: Readings, account: &Arc<Account>) -> Self {
+        let (root, account) = (root.clone(), account.clone());
+        let mut polling = Self { root, readings, account, running: Vec::new(), tasks: JoinSet::new() };
+        for source in sources.0 {
+            polling.run(source);
+        }
+        polling
+    }
+
+    fn run(&mut self, source: Source) {
+        let (stop, stopped) = watch::channel(false);
+        let (root, readings, account) = (self.root.clone(), self.readings.clone(), self.account.clone());
+        let task = match source.clone() {
+            Source::Simulator(source) => self.tasks.spawn(poll(Simulator::new(&source), readings, account, stopped)),
+            Source::Modbus(source) => self.tasks.spawn(poll(Modbus::new(&source), readings, account, stopped)),
+            Source::Mqtt(source) => self.tasks.spawn(mqtt::listen(source, root, readings, account, stopped)),
+            Source::Opcua(source) => match source.mode {
+                OpcuaMode::Poll => self.tasks.spawn(poll(Polled::new(&source, &root), readings, account, stopped)),
+                OpcuaMode::Subscribe => self.tasks.spawn(opcua::listen(source, root, readings, account, stopped)),
+            },
+        };
+        self.running.push(Running { source, stop, task: task.id() });
+    }
+
+    /// Stops what is no longer named and starts what is new. A source that is named as before is not disturbed.
+    ///
+    /// # Errors
+    /// As [`Self::broken`].
+    pub async fn change_to(&mut self, sources: Sources) -> Result<(), Failure> {
+        let (staying, going): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.running).into_iter().partition(|running| sources.0.contains(&running.source));
+        self.running = staying;
+        let new: Vec<_> = (sources.0.iter())
+            .filter(|source| self.running.iter().all(|running| running.source != **source))
+            .cloned()
+            .collect();
+        let names = |sources: &[Source]| sources.iter().map(|source| source.name().to_owned()).collect::<Vec<_>>();
+        let going_names = going.iter().map(|running| running.source.name().to_owned()).collect::<Vec<_>>();
+        tracing::info!(ended = ?going_names, started = ?names(&new), "sources.toml has changed");
+        for running in &going {
+            running.stop.send_replace(true);
+        }
+        // By the same name, a changed source begins when the one before has taken its leave.
+        let mut waited_for: Vec<task::Id> = going.iter().map(|running| running.task).collect();
+        while !waited_for.is_empty() {
+            let ended = self.tasks.join_next_with_id().await;
+            match ended {
+                Some(Ok((task, ()))) if waited_for.contains(&task) => waited_for.retain(|other| *other != task),
+                None => break,
+                Some(ended) => return Err(by_itself(ended.map(|_| ()))),
+            }
+        }
+        self.account.set_sources(&sources, &going_names);
+        for source in new {
+            self.run(source);
+        }
+        Ok(())
+    }
+
+    /// Returns if a source's task has ended although nobody asked it to: a mistake in the program.
     pub async fn broken(&mut self) -> Failure {
         match self.tasks.join_next().await {
             None => std::future::pending().await,
-            Some(Ok(())) => Failure::failed("a device's task has ended by itself"),
-            Some(Err(panic)) => Failure::failed(format!("a device's task has failed: {panic}")),
+            Some(ended) => by_itself(ended),
         }
     }
 
     /// Ends polling; what was gathered is on its way.
     pub async fn stop(mut self) {
-        self.stop.send_replace(true);
+        for running in &self.running {
+            running.stop.send_replace(true);
+        }
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
-/// A source, by how it is read.
-enum Source {
-    Simulator(Simulator),
-    Modbus(Modbus),
-    /// A server that is asked.
-    OpcuaPolled(Polled),
-    /// One that tells.
-    OpcuaListening(OpcuaSource),
-    Mqtt(MqttSource),
-}
-
-impl Source {
-    fn each_of(sources: &Sources, root: &InstallRoot) -> Vec<Self> {
-        let simulators = sources.simulators.iter().map(|source| Self::Simulator(Simulator::new(source)));
-        let modbus = sources.modbus.iter().map(|source| Self::Modbus(Modbus::new(source)));
-        let mqtt = sources.mqtt.iter().map(|source| Self::Mqtt(source.clone()));
-        let opcua = sources.opcua.iter().map(|source| match source.mode {
-            OpcuaMode::Poll => Self::OpcuaPolled(Polled::new(source, root)),
-            OpcuaMode::Subscribe => Self::OpcuaListening(source.clone()),
-        });
-        simulators.chain(modbus).chain(mqtt).chain(opcua).collect()
+fn by_itself(ended: Result<(), JoinError>) -> Failure {
+    match ended {
+        Ok(()) => Failure::failed("a source's task has ended by itself"),
+        Err(panic) => Failure::failed(format!("a source's task has failed: {panic}")),
     }
-}
-
-pub fn start(sources: &Sources, root: &InstallRoot, readings: &Readings, account: &Arc<Account>) -> Polling {
-    let (stop, stopped) = watch::channel(false);
-    let mut tasks = JoinSet::new();
-    for source in Source::each_of(sources, root) {
-        let (root, readings, account, stopped) = (root.clone(), readings.clone(), account.clone(), stopped.clone());
-        match source {
-            Source::Simulator(device) => tasks.spawn(poll(device, readings, account, stopped)),
-            Source::Modbus(device) => tasks.spawn(poll(device, readings, account, stopped)),
-            Source::OpcuaPolled(server) => tasks.spawn(poll(server, readings, account, stopped)),
-            Source::OpcuaListening(server) => tasks.spawn(opcua::listen(server, root, readings, account, stopped)),
-            Source::Mqtt(broker) => tasks.spawn(mqtt::listen(broker, root, readings, account, stopped)),
-        };
-    }
-    Polling { tasks, stop }
 }
 
 struct Group {
@@ -203,16 +240,15 @@ pub struct Shown {
 /// Asks every source once, all at a time.
 pub async fn gather_all(sources: &Sources, root: &InstallRoot) -> Vec<Shown> {
     let mut tasks = JoinSet::new();
-    for (number, source) in Source::each_of(sources, root).into_iter().enumerate() {
+    for (number, source) in sources.0.iter().cloned().enumerate() {
         let root = root.clone();
         tasks.spawn(async move {
             let shown = match source {
-                Source::Simulator(device) => gather_one(device).await,
-                Source::Modbus(device) => gather_one(device).await,
-                Source::OpcuaPolled(server) => gather_one(server).await,
+                Source::Simulator(source) => gather_one(Simulator::new(&source)).await,
+                Source::Modbus(source) => gather_one(Modbus::new(&source)).await,
+                Source::Mqtt(source) => mqtt::listen_once(&source, &root).await,
                 // What it would tell first is what it says when it is asked.
-                Source::OpcuaListening(server) => gather_one(Polled::new(&server, &root)).await,
-                Source::Mqtt(broker) => mqtt::listen_once(&broker, &root).await,
+                Source::Opcua(source) => gather_one(Polled::new(&source, &root)).await,
             };
             (number, shown)
         });

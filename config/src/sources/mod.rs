@@ -22,11 +22,15 @@ pub use tag::{Deadband, TagSettings};
 
 /// `config/sources.toml`: what is read, and how often.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sources {
-    pub simulators: Vec<SimulatorSource>,
-    pub modbus: Vec<ModbusSource>,
-    pub mqtt: Vec<MqttSource>,
-    pub opcua: Vec<OpcuaSource>,
+pub struct Sources(pub Vec<Source>);
+
+/// One device, server or broker, by how it is read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    Simulator(SimulatorSource),
+    Modbus(ModbusSource),
+    Mqtt(MqttSource),
+    Opcua(OpcuaSource),
 }
 
 /// A line of machines that exists in memory only.
@@ -72,30 +76,33 @@ impl Sources {
         let parsed: File = toml::from_str(text).map_err(|error| {
             checks.mistake_at(error.span().map(|span| span.start), error.message().replace('\n', " "))
         })?;
-        let simulators = parsed.simulator.into_iter().map(|source| source.check(&mut checks)).collect();
-        let modbus = parsed.modbus.into_iter().map(|source| source.check(&mut checks)).collect();
-        let mqtt = parsed.mqtt.into_iter().map(|source| source.check(&mut checks)).collect();
-        let opcua = parsed.opcua.into_iter().map(|source| source.check(&mut checks)).collect();
-        checks.end().map(|()| Self { simulators, modbus, mqtt, opcua })
+        let mut sources = Vec::new();
+        sources.extend(parsed.simulator.into_iter().map(|source| Source::Simulator(source.check(&mut checks))));
+        sources.extend(parsed.modbus.into_iter().map(|source| Source::Modbus(source.check(&mut checks))));
+        sources.extend(parsed.mqtt.into_iter().map(|source| Source::Mqtt(source.check(&mut checks))));
+        sources.extend(parsed.opcua.into_iter().map(|source| Source::Opcua(source.check(&mut checks))));
+        checks.end().map(|()| Self(sources))
+    }
+}
+
+impl Source {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Simulator(source) => &source.name,
+            Self::Modbus(source) => &source.name,
+            Self::Mqtt(source) => &source.name,
+            Self::Opcua(source) => &source.name,
+        }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.each().next().is_none()
-    }
-
-    /// Name of each source, and how many tags it has.
-    pub fn each(&self) -> impl Iterator<Item = (&str, usize)> {
-        let simulators = self.simulators.iter().map(|source| (source.name.as_str(), source.tags));
-        let modbus = self
-            .modbus
-            .iter()
-            .map(|source| (source.name.as_str(), source.groups.iter().map(|group| group.tags.len()).sum()));
-        let mqtt = self.mqtt.iter().map(|source| (source.name.as_str(), source.tags.len()));
-        let opcua = self
-            .opcua
-            .iter()
-            .map(|source| (source.name.as_str(), source.groups.iter().map(|group| group.tags.len()).sum()));
-        simulators.chain(modbus).chain(mqtt).chain(opcua)
+    /// How many tags it has.
+    pub fn tags(&self) -> usize {
+        match self {
+            Self::Simulator(source) => source.tags,
+            Self::Modbus(source) => source.groups.iter().map(|group| group.tags.len()).sum(),
+            Self::Mqtt(source) => source.tags.len(),
+            Self::Opcua(source) => source.groups.iter().map(|group| group.tags.len()).sum(),
+        }
     }
 }
 
@@ -112,18 +119,20 @@ impl Simulator {
 mod tests {
     use super::*;
 
+    fn counted(sources: &Sources) -> Vec<(&str, usize)> {
+        sources.0.iter().map(|source| (source.name(), source.tags())).collect()
+    }
+
     #[test]
     fn a_simulated_line_is_read() {
         let sources = Sources::parse("[[simulator]]\nname = \"line1\"\ntags = 50\n", "sources.toml").unwrap();
-        assert_eq!(
-            sources.simulators,
-            [SimulatorSource { name: "line1".into(), tags: 50, period: Duration::from_secs(1) }]
-        );
-        assert!(Sources::parse(crate::DEFAULT_SOURCES, "sources.toml").unwrap().is_empty());
+        let line = SimulatorSource { name: "line1".into(), tags: 50, period: Duration::from_secs(1) };
+        assert_eq!(sources.0, [Source::Simulator(line)]);
+        assert!(Sources::parse(crate::DEFAULT_SOURCES, "sources.toml").unwrap().0.is_empty());
         let examples = crate::DEFAULT_SOURCES.lines().filter_map(|line| line.strip_prefix("# "));
         let examples: Vec<&str> = examples.filter(|line| line.starts_with('[') || line.contains(" = ")).collect();
         let sources = Sources::parse(&examples.join("\n"), "sources.toml").unwrap();
-        assert_eq!(sources.each().collect::<Vec<_>>(), [("line1", 50), ("press", 3), ("cell", 2), ("mill", 2)]);
+        assert_eq!(counted(&sources), [("line1", 50), ("press", 3), ("cell", 2), ("mill", 2)]);
     }
 
     #[test]
@@ -148,13 +157,13 @@ mod tests {
     #[test]
     fn a_modbus_device_is_read() {
         let sources = Sources::parse(MODBUS, "sources.toml").unwrap();
-        let [source] = sources.modbus.as_slice() else { panic!("{sources:?}") };
+        let [Source::Modbus(source)] = sources.0.as_slice() else { panic!("{sources:?}") };
         assert_eq!((source.address.as_str(), source.timeout), ("10.0.0.5:502", Duration::from_secs(1)));
         let tag = &source.groups[0].tags[0];
         assert_eq!((tag.settings.name.as_str(), tag.unit_id, tag.address), ("press.oil.temp_c", 3, 100));
         assert_eq!((tag.kind, tag.table, tag.byte_order), (ModbusKind::Int16, ModbusTable::Holding, ByteOrder::Big));
         assert_eq!(tag.settings.deadband, Some(Deadband::Percent(1.0)));
-        assert_eq!(sources.each().collect::<Vec<_>>(), [("press", 1)]);
+        assert_eq!(counted(&sources), [("press", 1)]);
     }
 
     #[test]
@@ -187,7 +196,7 @@ mod tests {
             server_certificate = \"config/mill.der\"\nuser = \"u\"\npassword = \"p\"\n\n\
             [[opcua.group]]\nperiod_seconds = 0.5\n\n[[opcua.group.tag]]\nname = \"speed\"\nnode = \"ns=2;s=Speed\"\n";
         let sources = Sources::parse(text, "sources.toml").unwrap();
-        let [source] = sources.opcua.as_slice() else { panic!("{sources:?}") };
+        let [Source::Opcua(source)] = sources.0.as_slice() else { panic!("{sources:?}") };
         assert_eq!((source.url.as_str(), source.mode), ("opc.tcp://mill:4840", OpcuaMode::Subscribe));
         assert_eq!(source.groups[0].tags[0].settings.name, "mill.speed");
         assert!(!format!("{source:?}").contains("\"p\""), "a password is never logged");
@@ -211,7 +220,7 @@ mod tests {
         let text = "[[mqtt]]\nname = \"cell\"\nhost = \"broker\"\ntls = true\nuser = \"u\"\npassword = \"p\"\n\n\
             [[mqtt.tag]]\ntopic = \"plant/+/oil/#\"\njson = \"/value\"\njson_time = \"/at\"\n";
         let sources = Sources::parse(text, "sources.toml").unwrap();
-        let [source] = sources.mqtt.as_slice() else { panic!("{sources:?}") };
+        let [Source::Mqtt(source)] = sources.0.as_slice() else { panic!("{sources:?}") };
         assert_eq!((source.port, source.client_id.as_str()), (8883, "plantlink-cell"));
         assert_eq!((source.tags[0].settings.name.as_str(), source.tags[0].wildcards()), ("cell.plant.{1}.oil.{2}", 2));
         let wrong = [

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use end_to_end::portal::ask;
 use end_to_end::programs::run;
 use end_to_end::wait_for;
 use protocol::Timestamp;
@@ -48,6 +49,20 @@ impl World {
         };
         store.read(Span::all(head.first_seq, head.last_seq), &mut each).unwrap();
         stored
+    }
+
+    /// Tags that have a newest value.
+    pub fn live(&self) -> Vec<String> {
+        let address = self.plant.address("collector");
+        let live = ask(&address, "GET", "/live", "", "").unwrap().json();
+        live["tags"].as_array().unwrap().iter().map(|tag| tag["tag"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What language the portal's first page says it is in.
+    pub fn portal_language(&self) -> Option<String> {
+        let portal = self.plant.status()?.children.into_iter().find(|child| child.name == "portal")?;
+        let page = ask(&portal.address?, "GET", "/", "", "").ok()?.body;
+        page.split_once("<html lang=\"")?.1.split('"').next().map(str::to_owned)
     }
 
     pub fn is_up(&self, source: &str) -> Option<()> {

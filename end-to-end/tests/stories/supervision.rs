@@ -8,6 +8,7 @@ use end_to_end::programs::run;
 use end_to_end::wait_for;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
+use crate::gathering::SOON;
 use crate::{SQLITE, World};
 
 fn pids(world: &World) -> Vec<Pid> {
@@ -106,6 +107,84 @@ fn bad_sources_stop_the_collector_alone_until_they_are_mended() {
     assert!(log.contains("sources.toml:3:"), "{log}");
     std::fs::write(&sources, good).unwrap();
     world.plant.wait_until_running();
+}
+
+#[test]
+fn a_changed_source_is_taken_up_and_no_other_is_disturbed() {
+    let simulator =
+        |name: &str, tags: u32| format!("[[simulator]]\nname = \"{name}\"\ntags = {tags}\nperiod_seconds = 0.1\n");
+    let mut world = World::with_sources(&(simulator("stays", 1) + &simulator("grows", 1) + &simulator("goes", 1)));
+    world.plant.start_and_wait();
+    let collector = world.plant.pid("collector");
+    world.plant.wait_for_readings(30);
+    world.set_sources(&(simulator("stays", 1) + &simulator("grows", 3) + &simulator("comes", 2)));
+    let sources = || world.plant.status()?.collected.map(|collected| collected.sources);
+    wait_for("the changed sources", SOON, || {
+        let sources = sources()?;
+        let named: Vec<_> = sources.iter().map(|(name, source)| (name.as_str(), source.tags, source.up)).collect();
+        (named == [("comes", 2, true), ("grows", 3, true), ("stays", 1, true)]).then_some(())
+    });
+    let live = |tag: &str| world.live().iter().any(|other| other == tag);
+    wait_for("what is live now", SOON, || {
+        (live("comes.station01.pressure") && live("grows.station01.speed")).then_some(())
+    });
+    assert!(!live("goes.station01.temperature"), "a source that is gone has no values");
+
+    world.set_sources("[[simulator]]\nname = \"stays\"\ntags = \"many\"\n");
+    wait_for("the mistake to be shown", SOON, || {
+        let problems = world.plant.status()?.problems;
+        problems.iter().any(|problem| problem.contains("sources.toml:3: ")).then_some(())
+    });
+    let before = world.plant.stored();
+    world.plant.wait_for_readings(before + 30);
+    world.set_sources(&simulator("stays", 1));
+    wait_for("the mended file", SOON, || {
+        (sources()?.len() == 1 && world.plant.status()?.problems.is_empty()).then_some(())
+    });
+
+    assert_eq!(world.plant.pid("collector"), collector, "nothing was restarted");
+    let stays = world.stored_of("stays.station01.temperature");
+    let longest = stays.windows(2).map(|pair| pair[1].0.since(pair[0].0)).max().unwrap();
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+}
+
+#[test]
+fn changed_settings_restart_only_what_they_concern_and_a_mistake_in_them_stops_nothing() {
+    let mut world = World::running(SQLITE);
+    let before = pids(&world);
+    let file = world.plant.root.join("config/config.txt");
+    let english = std::fs::read_to_string(&file).unwrap();
+    let ukrainian = english.replace("LANGUAGE = en", "LANGUAGE = uk");
+    assert_ne!(english, ukrainian);
+    std::fs::write(&file, &ukrainian).unwrap();
+    wait_for("a Ukrainian portal", SOON, || world.portal_language().filter(|language| language == "uk"));
+    let after = pids(&world);
+    assert_eq!((before[0], before[1]), (after[0], after[1]), "collector and agent are not concerned");
+    assert_ne!(before[2], after[2]);
+
+    std::fs::write(&file, ukrainian.clone() + "COLOUR = red\n").unwrap();
+    let names_it = |world: &World| {
+        let problems = world.plant.status()?.problems;
+        problems.iter().any(|problem| problem.contains("unknown key COLOUR")).then_some(())
+    };
+    wait_for("the mistake to be shown", SOON, || names_it(&world));
+    assert_eq!(pids(&world), after);
+    kill_process(after[2], Signal::KILL).unwrap();
+    wait_for("another portal", SOON, || world.portal_language().filter(|language| language == "uk"));
+    kill_process(world.plant.supervisor(), Signal::KILL).unwrap();
+    wait_until_gone(&after[..2]);
+    world.plant.wait_until_running();
+    wait_for("the mistake to be shown", SOON, || names_it(&world));
+    assert_eq!(world.portal_language().as_deref(), Some("uk"));
+
+    std::fs::write(&file, &english).unwrap();
+    wait_for("an English portal", SOON, || world.portal_language().filter(|language| language == "en"));
+    assert_eq!(world.plant.wait_until_running().problems, [""; 0]);
+
+    world.plant.stop();
+    std::fs::write(&file, english + "COLOUR = red\n").unwrap();
+    let refused = run(world.plant.command("watchdog").args(["run", "--root"]).arg(&world.plant.root));
+    assert_eq!(refused.code, Some(78), "at its start there is nothing from before");
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod trial;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use config::{InstallRoot, Settings};
+use config::InstallRoot;
 use daemon::Control;
 use durable::{Lock, LockError};
 use protocol::{Exit, Failure};
@@ -23,6 +23,7 @@ use updater::settle::Damage;
 use updater::{settle, situation};
 
 use crate::backoff::{Backoff, Pause};
+use crate::configuration::Configuration;
 use crate::on_site::no_root;
 use crate::{executable, license};
 use manager::Manager;
@@ -54,8 +55,8 @@ const BREATH: Duration = Duration::from_secs(1);
 /// # Errors
 /// Another watchdog on this root, no install root, a bad configuration.
 pub async fn launch(root: &InstallRoot, users: Option<&str>) -> Result<(), Failure> {
-    let settings = Settings::read(root)?;
-    daemon::start_logging(&settings);
+    let configuration = Configuration::start(root)?;
+    daemon::start_logging(&configuration.settings());
     #[cfg(target_os = "linux")]
     users.map(crate::confine::require_users).transpose()?;
     let _only = only_watchdog(root)?;
@@ -68,7 +69,7 @@ pub async fn launch(root: &InstallRoot, users: Option<&str>) -> Result<(), Failu
             let mut manager = Manager::start();
             manager.busy_for(FOR_EVER);
             manager.up();
-            safe_mode::tell(&settings, &control, &failure).await;
+            safe_mode::tell(&configuration.settings(), &control, &failure).await;
             return Err(failure);
         }
         (outcome, _) => drop(outcome?),
@@ -76,7 +77,8 @@ pub async fn launch(root: &InstallRoot, users: Option<&str>) -> Result<(), Failu
     // What a killed launcher has left goes by itself, or has to.
     strays::wait_until_gone(&root.versions()).await;
     let (users, manager) = (users.map(str::to_owned), Manager::start());
-    let mut launcher = Launcher { root: root.clone(), settings, control, users, has_collected: false, manager };
+    let root = root.clone();
+    let mut launcher = Launcher { root, configuration, control, users, has_collected: false, manager };
     launcher.run().await
 }
 
@@ -103,7 +105,7 @@ enum End {
 
 struct Launcher {
     root: InstallRoot,
-    settings: Settings,
+    configuration: Configuration,
     control: Control,
     users: Option<String>,
     /// A collector has run since this launcher started: it was licensed, and no licence stops it any more.
@@ -210,15 +212,16 @@ impl Launcher {
             return Err(Failure::configuration(what));
         }
         tracing::debug!(version = record.running(), "starting");
-        Supervisor::start(&self.root, &program, self.users.as_deref(), self.has_collected)
+        let config_text = self.configuration.text();
+        Supervisor::start(&self.root, &program, &config_text, self.users.as_deref(), self.has_collected)
     }
 
     async fn watch(&mut self, record: &BootRecord, running: &mut Supervisor, waits: bool) -> Result<End, Failure> {
         let version = situation::version_of(record.running())?.to_string();
         // Judged here as well: the new version might find itself without a licence, and run on without its collector.
-        let collects =
-            record.phase == Phase::Trial && (self.has_collected || license::check(&self.root, &self.settings).is_ok());
-        let mut trial = Trial::new(self.settings.update_trial, version, collects, Instant::now());
+        let collects = record.phase == Phase::Trial
+            && (self.has_collected || license::check(&self.root, &self.configuration.settings()).is_ok());
+        let mut trial = Trial::new(self.configuration.settings().update_trial, version, collects, Instant::now());
         let mut settling = None;
         let mut beaten = Instant::now();
         let mut ticks = tokio::time::interval(LOOK_EVERY);
@@ -254,6 +257,8 @@ impl Launcher {
                 _ = ticks.tick() => {}
             }
             self.manager.busy_for(LOOK_EVERY);
+            // For the next supervisor, should there be a mistake in the files by then.
+            self.configuration.look();
             if self.is_on_trial(record) {
                 match trial.judge(Instant::now()) {
                     Verdict::Failed(error) if !is_committing(&self.root) => return Ok(End::FallBack(error)),

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use config::InstallRoot;
+use config::{InstallRoot, Settings};
 use protocol::Failure;
 use protocol::control::{FromChild, Pulse, Role};
 use tokio::process::ChildStdout;
@@ -28,12 +28,13 @@ impl Supervisor {
     pub fn start(
         root: &InstallRoot,
         program: &Path,
+        config_text: &str,
         users: Option<&str>,
         has_collected: bool,
     ) -> Result<Self, Failure> {
         let folder = root.path().to_string_lossy().into_owned();
         let directory = program.parent().unwrap_or(root.path()).to_string_lossy().into_owned();
-        let mut environment = vec![(VERSION_DIRECTORY, directory.as_str())];
+        let mut environment = vec![(VERSION_DIRECTORY, directory.as_str()), (Settings::HANDED_ON, config_text)];
         if has_collected {
             environment.push((HAS_COLLECTED, "1"));
         }

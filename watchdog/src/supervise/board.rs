@@ -27,6 +27,8 @@ struct State {
     /// Restarts by child and reason.
     restarts: BTreeMap<(String, &'static str), u64>,
     unlicensed: Option<String>,
+    /// What is wrong in the configuration, and therefore not taken up.
+    mistake: Option<String>,
     phase: Phase,
     /// What each child has said that it is.
     versions: BTreeMap<String, String>,
@@ -35,6 +37,8 @@ struct State {
     first_ended: Option<String>,
 }
 
+/// What becomes of a mistake in the configuration.
+const OLD: &str = "everything goes on with the configuration from before";
 const METRICS_WITHIN: Duration = Duration::from_secs(2);
 
 impl Board {
@@ -63,6 +67,7 @@ impl Board {
             since: vec![None; children.len()],
             restarts: BTreeMap::new(),
             unlicensed: None,
+            mistake: None,
             phase: record.phase,
             versions: BTreeMap::new(),
             starting: Vec::new(),
@@ -83,6 +88,9 @@ impl Board {
                 child.uptime_seconds = since.map_or(0, |since| since.elapsed().as_secs());
             }
             status.problems = problems(&status, state.unlicensed.as_deref());
+            status
+                .problems
+                .extend(state.mistake.as_ref().map(|mistake| format!("{mistake}; until that is mended, {OLD}")));
             status
         })
     }
@@ -244,6 +252,11 @@ impl Board {
         });
     }
 
+    /// Why the configuration is not taken up; `None` if it is.
+    pub fn configuration(&self, mistake: Option<String>) {
+        self.with(|state| state.mistake = mistake);
+    }
+
     pub fn is_licensed(&self) -> bool {
         self.with(|state| state.status.licensed)
     }
@@ -307,6 +320,14 @@ fn problems(status: &PlantStatus, unlicensed: Option<&str>) -> Vec<String> {
             | ChildState::NotReady
             | ChildState::Unlicensed
             | ChildState::Stopped => {}
+        }
+    }
+    if let Some(mistake) = status.collected.as_ref().and_then(|collected| collected.sources_mistake.as_ref()) {
+        problems.push(format!("{mistake}; until that is mended, {OLD}"));
+    }
+    for (name, source) in status.collected.iter().flat_map(|collected| &collected.sources) {
+        if let Some(error) = &source.error {
+            problems.push(format!("{name}: {error}"));
         }
     }
     if let Some(error) = status.collected.as_ref().and_then(|collected| collected.store_error.as_ref()) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::{Credentials, InstallRoot};
+use config::{InstallRoot, Settings};
 use daemon::Control;
 use protocol::Exit;
 use protocol::control::{Answer, ChildState, FromChild, Role, ToChild};
@@ -13,11 +13,13 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::{Semaphore, mpsc, watch};
 use updater::boot_record::Phase;
 
+use super::CHILDREN;
 use super::board::Board;
 use super::desk::Desk;
 use super::ports::Ports;
 use crate::backoff::{Backoff, Pause};
 use crate::child_log::ChildLog;
+use crate::configuration::Configuration;
 use crate::executable;
 use crate::process::{ControlLines, Log, Output, Process, bounded_line};
 
@@ -40,26 +42,28 @@ const ALLOCATOR_OF_AGENT: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALL
 pub struct Orders {
     /// Children from this place in the order on stop.
     pub stop_from: usize,
-    /// Counts up: each time everybody restarts once.
-    pub restarts: u64,
+    /// By their places; each time one counts up, that child restarts once.
+    pub restarts: [u64; CHILDREN.len()],
     pub licensed: bool,
 }
 
 impl Default for Orders {
     fn default() -> Self {
-        Self { stop_from: usize::MAX, restarts: 0, licensed: true }
+        Self { stop_from: usize::MAX, restarts: [0; CHILDREN.len()], licensed: true }
     }
 }
 
 pub struct Child {
-    name: &'static str,
-    place: usize,
-    root: InstallRoot,
-    board: Arc<Board>,
-    control: Arc<Control>,
-    desk: Arc<Desk>,
-    ports: Arc<Ports>,
-    orders: watch::Receiver<Orders>,
+    pub name: &'static str,
+    /// In the order in which children start.
+    pub place: usize,
+    pub root: InstallRoot,
+    pub board: Arc<Board>,
+    pub control: Arc<Control>,
+    pub desk: Arc<Desk>,
+    pub configuration: Arc<Configuration>,
+    pub ports: Arc<Ports>,
+    pub orders: watch::Receiver<Orders>,
 }
 
 /// How a run of the child came to its end.
@@ -88,19 +92,6 @@ fn confined(_: &str, program: &Path, root: &str) -> (PathBuf, Vec<String>) {
 }
 
 impl Child {
-    pub fn new(
-        name: &'static str,
-        root: &InstallRoot,
-        board: Arc<Board>,
-        control: Arc<Control>,
-        desk: Arc<Desk>,
-        ports: Arc<Ports>,
-        orders: watch::Receiver<Orders>,
-    ) -> Self {
-        let place = super::CHILDREN.iter().position(|child| *child == name).unwrap_or(0);
-        Self { name, place, root: root.clone(), board, control, desk, ports, orders }
-    }
-
     /// Until the orders say stop.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new();
@@ -140,17 +131,15 @@ impl Child {
     }
 
     async fn run_once(&mut self) -> End {
-        let restarts = self.orders.borrow_and_update().restarts;
+        let restarts = self.orders.borrow_and_update().restarts[self.place];
         // Of the version that this supervisor belongs to: its neighbours.
         let program = std::env::current_exe().unwrap_or_default().with_file_name(executable(self.name));
         let folder = self.root.path().to_string_lossy().into_owned();
-        // Read at each start, so that what a person has changed counts from then on.
-        let database_url = Credentials::read(&self.root.credentials_file()).ok().and_then(|read| read.database_url);
+        let (config_text, database_url) = (self.configuration.text(), self.configuration.database_url());
         let last_port = self.ports.last(self.name).map(|port| port.to_string());
         let phase = self.board.starts(self.name);
-        let mut environment = vec![(daemon::PHASE, phase.as_str())];
-        environment
-            .extend(database_url.iter().filter(|_| self.name != "portal").map(|url| ("DATABASE_URL", url.as_str())));
+        let mut environment = vec![(daemon::PHASE, phase.as_str()), (Settings::HANDED_ON, &*config_text)];
+        environment.extend(database_url.iter().filter(|_| self.name != "portal").map(|url| ("DATABASE_URL", &**url)));
         if cfg!(target_os = "linux") && self.name == "agent" {
             environment.extend(ALLOCATOR_OF_AGENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
         }
@@ -228,11 +217,12 @@ impl Child {
         // A schema that was not its own may be, once an update is over.
         let phase = self.board.current_phase();
         while configuration_stamps(&self.root) == before && self.board.current_phase() == phase {
-            let restarts = self.orders.borrow().restarts;
-            if self.pause(Some(Duration::from_secs(1)), |orders| orders.restarts != restarts).await {
+            let place = self.place;
+            let restarts = self.orders.borrow().restarts[place];
+            if self.pause(Some(Duration::from_secs(1)), |orders| orders.restarts[place] != restarts).await {
                 return true;
             }
-            if self.orders.borrow().restarts != restarts {
+            if self.orders.borrow().restarts[place] != restarts {
                 return false;
             }
         }
@@ -242,7 +232,7 @@ impl Child {
 }
 
 async fn wait_for_order(orders: &mut watch::Receiver<Orders>, place: usize, restarts: u64) -> End {
-    match orders.wait_for(|orders| orders.stop_from <= place || orders.restarts != restarts).await {
+    match orders.wait_for(|orders| orders.stop_from <= place || orders.restarts[place] != restarts).await {
         Ok(orders) if orders.stop_from > place => End::Restart,
         _ => End::Stop,
     }

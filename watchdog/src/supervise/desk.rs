@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use config::{InstallRoot, Settings};
+use config::InstallRoot;
 use protocol::control::{Answer, PendingState, Question};
 use tokio::sync::Notify;
 use updater::approval::{self, NotApproved};
@@ -12,6 +12,7 @@ use updater::pending::{self, NotTaken};
 use super::board::Board;
 use super::pin::PinJudge;
 use super::updating;
+use crate::configuration::Configuration;
 
 /// What an update takes beside its trial: a migration, the restart, a fallback.
 const SPOOL_MARGIN: Duration = Duration::from_secs(120);
@@ -19,7 +20,7 @@ const BUSY: &str = "an update is being applied";
 
 pub struct Desk {
     root: InstallRoot,
-    settings: Settings,
+    pub configuration: Arc<Configuration>,
     board: Arc<Board>,
     /// Questions are answered one after the other: a delivery that is being verified makes no approval fail.
     turn: Mutex<()>,
@@ -29,9 +30,9 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new(root: &InstallRoot, settings: &Settings, board: Arc<Board>) -> Self {
-        let (root, settings, pin) = (root.clone(), settings.clone(), PinJudge::new(root));
-        Self { root, settings, board, turn: Mutex::new(()), pin, approved: Notify::new() }
+    pub fn new(root: &InstallRoot, configuration: Arc<Configuration>, board: Arc<Board>) -> Self {
+        let (root, pin) = (root.clone(), PinJudge::new(root));
+        Self { root, configuration, board, turn: Mutex::new(()), pin, approved: Notify::new() }
     }
 
     /// Only the child that a question belongs to may ask it.
@@ -68,7 +69,7 @@ impl Desk {
 
     /// Records an approval, once: the boot record takes no second one.
     fn approve(&self, manifest_sha256: &str) -> Answer {
-        let needed = self.settings.update_trial + SPOOL_MARGIN;
+        let needed = self.configuration.settings().update_trial + SPOOL_MARGIN;
         if self.board.spool_seconds_left().is_some_and(|left| left < needed.as_secs_f64()) {
             let what = "the spool has no room for the time that an update takes; bring the database back first";
             return refused("no_room", what);
@@ -106,7 +107,7 @@ impl Desk {
         let Ok(_lock) = durable::Lock::take(&self.root.update_lock()) else {
             return refused("busy", BUSY);
         };
-        match pending::take_in(&self.root, &self.settings, file) {
+        match pending::take_in(&self.root, &self.configuration.settings(), file) {
             Ok(taken) => {
                 tracing::info!(version = taken.version, signers = ?taken.signers, "an update waits for the operator");
                 Answer::Done
@@ -131,7 +132,7 @@ impl Desk {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         // Held by somebody else, an update is under way, and what waits is being judged.
         let Ok(_lock) = durable::Lock::take(&self.root.update_lock()) else { return };
-        match pending::judge_again(&self.root, &self.settings) {
+        match pending::judge_again(&self.root, &self.configuration.settings()) {
             Ok(refused) => {
                 for refusal in refused {
                     tracing::warn!(%refusal, "a waiting update is no longer good");

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::routing::get;
 use axum::{Json, Router};
-use config::{Credentials, InstallRoot, Settings};
+use config::{InstallRoot, Settings};
 use daemon::{Control, Health};
 use durable::Access;
 use protocol::Failure;
@@ -21,6 +21,7 @@ use protocol::control::FromChild;
 use tokio::sync::watch;
 use updater::boot_record::Phase;
 
+use crate::configuration::{Change, Configuration};
 use crate::license;
 use crate::status::RunFile;
 use board::Board;
@@ -47,15 +48,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// Bad configuration, or a port in use.
 pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
-    let settings = Settings::read(root)?;
+    let configuration = Arc::new(Configuration::start(root)?);
+    let settings = configuration.settings();
     daemon::start_logging(&settings);
-    Credentials::read(&root.credentials_file())?;
     let record = updater::settle::read(root)?;
     let control = Arc::new(Control::start());
     let ports = Arc::new(Ports::read(root));
     let health = bind_health(&settings, &ports).await?;
     let children = children_in(record.phase);
     let board = Arc::new(Board::new(children, health.url(), &record));
+    board.configuration(configuration.mistake());
     let run_file = serde_json::to_vec(&RunFile { metrics_address: health.url() }).expect("an address serialises");
     // A hint for `watchdog status`: a full disk does not keep the plant from running.
     if let Err(error) = durable::replace(&root.run_file(), &run_file, Access::Shared) {
@@ -65,7 +67,7 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
         tracing::info!("all programs run as one user; only what the kernel offers limits what each may write");
     }
     health.serve(control.clone(), board.clone(), routes(&board));
-    let desk = Arc::new(Desk::new(root, &settings, board.clone()));
+    let desk = Arc::new(Desk::new(root, configuration.clone(), board.clone()));
     tokio::spawn(updating::follow(root.clone(), board.clone()));
     let applying = updating::apply_approved(root.clone(), board.clone(), desk.clone(), control.clone());
     let applying = tokio::spawn(applying);
@@ -79,8 +81,17 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
         if name == "collector" {
             judge_license(root, &settings, &board, &orders);
         }
-        let child =
-            Child::new(name, root, board.clone(), control.clone(), desk.clone(), ports.clone(), orders.subscribe());
+        let child = Child {
+            name,
+            place: running.len(),
+            root: root.clone(),
+            board: board.clone(),
+            control: control.clone(),
+            desk: desk.clone(),
+            configuration: configuration.clone(),
+            ports: ports.clone(),
+            orders: orders.subscribe(),
+        };
         running.push(tokio::spawn(child.run()));
         let ready = board.ready(name);
         tokio::select! {
@@ -90,8 +101,12 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
     }
     while tokio::time::timeout(LOOK_EVERY, control.stopped()).await.is_err() {
         follow_restart_flag(root, &orders);
+        // An update restarts them all, and is not to be disturbed.
+        if board.current_phase() == Phase::Committed {
+            take_up_configuration(&configuration, &board, &desk, &orders, children);
+        }
         if !board.is_licensed() {
-            judge_license(root, &settings, &board, &orders);
+            judge_license(root, &configuration.settings(), &board, &orders);
         }
     }
     // In reverse: the door first, the collector last.
@@ -154,21 +169,51 @@ fn judge_license(root: &InstallRoot, settings: &Settings, board: &Board, orders:
     orders.send_if_modified(|orders| std::mem::replace(&mut orders.licensed, licensed) != licensed);
 }
 
+/// Restarts only what a change concerns. A mistake is shown, and everything goes on as it was.
+fn take_up_configuration(
+    configuration: &Configuration,
+    board: &Board,
+    desk: &Arc<Desk>,
+    orders: &watch::Sender<Orders>,
+    children: &[&str],
+) {
+    let Change { concerned, mistake_changed } = configuration.look();
+    if mistake_changed {
+        let mistake = configuration.mistake();
+        match &mistake {
+            Some(mistake) => {
+                tracing::error!(mistake, "the configuration is not taken up; everything goes on as it was")
+            }
+            None => tracing::info!("the configuration is right again"),
+        }
+        board.configuration(mistake);
+    }
+    if !concerned.is_empty() {
+        tracing::info!(programs = ?concerned, "the configuration has changed, and restarts what it concerns");
+        orders.send_modify(|orders| {
+            for (restarts, _) in orders.restarts.iter_mut().zip(children).filter(|(_, name)| concerned.contains(*name))
+            {
+                *restarts += 1;
+            }
+        });
+    }
+    if concerned.contains("agent") {
+        // Who may sign, and what may be put on what, may be other than when the waiting package came.
+        let judging = desk.clone();
+        tokio::task::spawn_blocking(move || judging.judge_waiting_package());
+    }
+}
+
 /// Removed first, so that a restart that fails is not asked for again and again.
 fn follow_restart_flag(root: &InstallRoot, orders: &watch::Sender<Orders>) {
     if !root.restart_flag().exists() {
         return;
     }
     match durable::remove(&root.restart_flag()) {
-        Ok(()) => match Settings::read(root) {
-            Ok(_) => {
-                tracing::info!("restart.flag: everything restarts once");
-                orders.send_modify(|orders| orders.restarts += 1);
-            }
-            Err(error) => {
-                tracing::error!(%error, "restart.flag is not followed: config.txt is wrong, all runs on as it is")
-            }
-        },
+        Ok(()) => {
+            tracing::info!("restart.flag: everything restarts once");
+            orders.send_modify(|orders| orders.restarts.iter_mut().for_each(|restarts| *restarts += 1));
+        }
         Err(error) => tracing::error!(%error, "restart.flag cannot be removed and is not followed"),
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::InstallRoot;
+use config::{InstallRoot, Settings};
 use daemon::Control;
 use protocol::control::{PendingUpdate, UpdateStatus};
 use tokio::io::AsyncWriteExt as _;
@@ -89,7 +89,7 @@ pub async fn apply_approved(root: InstallRoot, board: Arc<Board>, desk: Arc<Desk
             () = control.stopped() => return,
             () = desk.approved.notified() => {}
         }
-        if let Err(error) = apply_once(&root, &board, &control).await {
+        if let Err(error) = apply_once(&root, &board, &control, &desk.configuration.text()).await {
             tracing::error!(%error, "the update could not be started");
         }
         match BootRecord::read(&root.boot_record()) {
@@ -106,11 +106,12 @@ pub async fn apply_approved(root: InstallRoot, board: Arc<Board>, desk: Arc<Desk
     }
 }
 
-async fn apply_once(root: &InstallRoot, board: &Board, control: &Control) -> std::io::Result<()> {
+async fn apply_once(root: &InstallRoot, board: &Board, control: &Control, config_text: &str) -> std::io::Result<()> {
     let program = std::env::current_exe()?;
     let folder = root.path().to_string_lossy().into_owned();
     let arguments = ["apply", "--root", &folder];
-    let (mut process, _output) = Process::start(&program, &arguments, root.path(), &[], Log::Inherited)?;
+    let environment = [(Settings::HANDED_ON, config_text)];
+    let (mut process, _output) = Process::start(&program, &arguments, root.path(), &environment, Log::Inherited)?;
     // Closed, it ends the attempt.
     let mut input = process.input.take();
     let mut waiting_since: Option<Instant> = None;
