@@ -135,6 +135,7 @@ fn store_file(store: &mut dyn Store, path: &Path, checked: &Checked, quiet: bool
         if batch.len() == LINES_AT_ONCE { flush(&mut batch, seen) } else { Ok(()) }
     })?;
     flush(&mut batch, seen)?;
+    while store.roll_up()? {}
     bar.finish_and_clear();
     Ok(seen - before)
 }

@@ -26,6 +26,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LOOK_FOR_REQUESTS_EVERY: Duration = Duration::from_secs(1);
 /// So that others who write get their turn.
 const BETWEEN_RETIREMENTS: Duration = Duration::from_millis(50);
+const ROLLED_UP_AFTER: Duration = Duration::from_secs(10);
+/// Whether there are more readings that are not rolled up than a batch can take along.
+const LOOK_BEHIND_EVERY: Duration = Duration::from_secs(60);
 /// At a stop, the store is given so long to take the rest; what it does not take waits in the spool.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
@@ -86,6 +89,8 @@ pub fn start(
         pause: Pause::new(LONGEST_PAUSE),
         holding: None,
         finish_by: None,
+        stored_at: None,
+        rolled_up_at: Instant::now(),
     };
     Storer { thread: std::thread::spawn(move || work.run()), waker: Waker(waker), stopping }
 }
@@ -105,6 +110,9 @@ struct Work {
     /// The attempt at an update for which it keeps away from the store.
     holding: Option<u64>,
     finish_by: Option<Instant>,
+    /// When something was stored last that may not be rolled up yet.
+    stored_at: Option<Instant>,
+    rolled_up_at: Instant,
 }
 
 /// A connection whose database was compared with what the spool knows.
@@ -130,7 +138,7 @@ impl Work {
             if !self.control.is_frozen() {
                 self.holds(None);
             }
-            let outcome = self.store_all().map(|()| self.retire());
+            let outcome = self.store_all().and_then(|()| self.roll_up()).map(|more| self.retire() || more);
             if self.set_aside.has_become_less() {
                 self.account.set_aside(self.set_aside.readings());
             }
@@ -211,6 +219,7 @@ impl Work {
                 tracing::info!(position, "a batch was stored already");
             }
             connection.position = position;
+            self.stored_at = Some(Instant::now());
             // A store that takes something is not one to keep away from, however often it fails.
             self.pause.reset();
             let known = Known { epoch: connection.epoch.clone(), position };
@@ -224,6 +233,22 @@ impl Work {
                 return Ok(());
             }
         }
+    }
+
+    /// Batches are rolled up on their way in, but for the last ones before a rest, and for many at once; says whether there is more to do.
+    fn roll_up(&mut self) -> Result<bool, StoreError> {
+        let (Some(connection), Some(stored_at)) = (&mut self.connection, self.stored_at) else { return Ok(false) };
+        let rests = stored_at.elapsed() >= ROLLED_UP_AFTER;
+        let looks = self.rolled_up_at.elapsed() >= LOOK_BEHIND_EVERY;
+        if self.stopping.load(Ordering::Acquire) || !(rests || looks) {
+            return Ok(false);
+        }
+        let more = connection.store.roll_up()?;
+        if !more {
+            self.rolled_up_at = Instant::now();
+            self.stored_at = None;
+        }
+        Ok(more)
     }
 
     /// After all batches, drops some readings that have had their time; says whether there are more.
@@ -269,6 +294,7 @@ impl Work {
         }
         let epoch = head.epoch().to_owned();
         self.learn(Known { epoch: epoch.clone(), position })?;
+        self.stored_at = Some(Instant::now());
         Ok(Connection { store, epoch, position })
     }
 

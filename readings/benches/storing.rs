@@ -1,12 +1,14 @@
 //! How fast readings go into their store: `cargo bench -p readings --bench storing`, with `-- --quick` a small one.
 //!
 //! Against what one would write by hand into the same tables with the same indexes: a plain `COPY` in binary form, a plain
-//! prepared `INSERT`, each batch a durable transaction. Pairs in turn; the order changes from round to round.
+//! prepared `INSERT`, each batch a durable transaction, and at the end the same rollups, which are there already, each row
+//! once. Pairs in turn; the order changes from round to round.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that goes wrong says where")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use comfy_table::{Table, presets};
 use postgres::binary_copy::BinaryCopyInWriter;
@@ -14,7 +16,7 @@ use postgres::types::Type;
 use postgres::{Client, NoTls};
 use private_postgres::{Options, PrivatePostgres};
 use protocol::Timestamp;
-use readings::{Batch, Quality, Reading, Store};
+use readings::{Batch, Quality, Reading, Rollup, Store, Values};
 use rusqlite::{Connection, params};
 
 const TAGS: u64 = 200;
@@ -81,8 +83,27 @@ fn append(store: &mut dyn Store, count: u64, of_batch: u64) -> f64 {
         store.append(&batch).unwrap();
         taken += started.elapsed().as_secs_f64();
     }
+    let started = Instant::now();
+    while store.roll_up().unwrap() {}
+    taken += started.elapsed().as_secs_f64();
     assert_eq!(store.head().unwrap().last_seq, count);
     taken
+}
+
+/// Of all readings, by start in microseconds and tag.
+fn rollups(count: u64, length: i64) -> BTreeMap<(i64, i64), Rollup> {
+    let mut rollups: BTreeMap<_, Rollup> = BTreeMap::new();
+    for at in 0..count {
+        let key = (time(at).as_micros() / length * length, (at % TAGS) as i64 + 1);
+        rollups.entry(key).or_default().add(&Rollup::of(time(at), Some(value(at)), Quality::GOOD));
+    }
+    rollups
+}
+
+const ROLLUPS: [(&str, i64); 2] = [("rollups_minute", 60_000_000), ("rollups_hour", 3_600_000_000)];
+
+fn system_time(micros: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs())
 }
 
 /// `COPY` of as many rows in as many transactions, and nothing else.
@@ -93,10 +114,7 @@ fn copy(url: &str, count: u64) -> f64 {
     let mut taken = 0.0;
     for from in (0..count).step_by(POSTGRES_BATCH as usize) {
         let rows: Vec<_> = (from..from + POSTGRES_BATCH)
-            .map(|at| {
-                let micros = std::time::Duration::from_micros(time(at).as_micros().unsigned_abs());
-                (at as i64 + 1, std::time::SystemTime::UNIX_EPOCH + micros, (at % TAGS) as i32 + 1, value(at))
-            })
+            .map(|at| (at as i64 + 1, system_time(time(at).as_micros()), (at % TAGS) as i32 + 1, value(at)))
             .collect();
         let started = Instant::now();
         let mut transaction = client.transaction().unwrap();
@@ -104,6 +122,34 @@ fn copy(url: &str, count: u64) -> f64 {
         let mut writer = BinaryCopyInWriter::new(transaction.copy_in(copy).unwrap(), &types);
         for (seq, time, tag, value) in &rows {
             writer.write(&[seq, time, tag, value, &192_i16, &None::<&str>]).unwrap();
+        }
+        writer.finish().unwrap();
+        transaction.commit().unwrap();
+        taken += started.elapsed().as_secs_f64();
+    }
+    let types = [Type::TIMESTAMPTZ, Type::INT4, Type::INT8, Type::INT8].into_iter().chain([
+        Type::FLOAT8,
+        Type::FLOAT8,
+        Type::TIMESTAMPTZ,
+        Type::FLOAT8,
+        Type::TIMESTAMPTZ,
+        Type::FLOAT8,
+    ]);
+    let types: Vec<Type> = types.collect();
+    for (table, length) in ROLLUPS {
+        let rows = rollups(count, length);
+        let started = Instant::now();
+        let mut transaction = client.transaction().unwrap();
+        let copy = format!("COPY {table} FROM STDIN (FORMAT binary)");
+        let mut writer = BinaryCopyInWriter::new(transaction.copy_in(&copy).unwrap(), &types);
+        for ((start, tag), rollup) in &rows {
+            let values = rollup.values.unwrap();
+            let (first, last) = (system_time(values.first_time.as_micros()), system_time(values.last_time.as_micros()));
+            let (start, tag, readings) = (system_time(*start), *tag as i32, rollup.readings as i64);
+            let Values { minimum, maximum, first: first_value, last: last_value, .. } = values;
+            writer
+                .write(&[&start, &tag, &readings, &0_i64, &minimum, &maximum, &first, &first_value, &last, &last_value])
+                .unwrap();
         }
         writer.finish().unwrap();
         transaction.commit().unwrap();
@@ -124,6 +170,24 @@ fn insert(file: &Path, count: u64) -> f64 {
         for at in from..from + SQLITE_BATCH {
             let (seq, tag) = (at as i64 + 1, (at % TAGS) as i64 + 1);
             insert.execute(params![seq, time(at).as_micros(), tag, value(at), 192, None::<&str>]).unwrap();
+        }
+        drop(insert);
+        transaction.commit().unwrap();
+        taken += started.elapsed().as_secs_f64();
+    }
+    for (table, length) in ROLLUPS {
+        let rows = rollups(count, length);
+        let started = Instant::now();
+        let transaction = connection.transaction().unwrap();
+        let statement = format!("INSERT INTO {table} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
+        let mut insert = transaction.prepare(&statement).unwrap();
+        for ((start, tag), rollup) in &rows {
+            let Values { minimum, maximum, first_time, first, last_time, last } = rollup.values.unwrap();
+            let (first_time, last_time) = (first_time.as_micros(), last_time.as_micros());
+            let readings = rollup.readings as i64;
+            insert
+                .execute(params![start, tag, readings, 0, minimum, maximum, first_time, first, last_time, last])
+                .unwrap();
         }
         drop(insert);
         transaction.commit().unwrap();

@@ -1,8 +1,10 @@
 CREATE TABLE head (
-    one      smallint PRIMARY KEY CHECK (one = 1),
-    last_seq bigint NOT NULL
+    one        smallint PRIMARY KEY CHECK (one = 1),
+    last_seq   bigint NOT NULL,
+    -- How far the rollups go.
+    rolled_seq bigint NOT NULL
 );
-INSERT INTO head VALUES (1, 0);
+INSERT INTO head VALUES (1, 0, 0);
 
 CREATE TABLE epochs (
     number     integer PRIMARY KEY,
@@ -41,6 +43,35 @@ CREATE TABLE readings (
     quality smallint    NOT NULL,
     text    text
 );
+
+-- What all readings of a tag within a minute, or an hour, come to. By time first: what is written at a time lies together.
+CREATE TABLE rollups_minute (
+    start      timestamptz NOT NULL,
+    tag        integer NOT NULL,
+    readings   bigint  NOT NULL,
+    bad        bigint  NOT NULL,
+    minimum    double precision,
+    maximum    double precision,
+    first_time timestamptz,
+    first      double precision,
+    last_time  timestamptz,
+    last       double precision,
+    PRIMARY KEY (start, tag)
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02);
+
+CREATE TABLE rollups_hour (
+    start      timestamptz NOT NULL,
+    tag        integer NOT NULL,
+    readings   bigint  NOT NULL,
+    bad        bigint  NOT NULL,
+    minimum    double precision,
+    maximum    double precision,
+    first_time timestamptz,
+    first      double precision,
+    last_time  timestamptz,
+    last       double precision,
+    PRIMARY KEY (start, tag)
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02);
 
 -- Readings that were made and are not here. Whoever has the order up to at_seq was told; first_seq: they were stored once.
 CREATE TABLE gaps (

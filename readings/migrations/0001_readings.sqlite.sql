@@ -1,8 +1,10 @@
 CREATE TABLE head (
-    one      INTEGER PRIMARY KEY CHECK (one = 1),
-    last_seq INTEGER NOT NULL
+    one        INTEGER PRIMARY KEY CHECK (one = 1),
+    last_seq   INTEGER NOT NULL,
+    -- How far the rollups go.
+    rolled_seq INTEGER NOT NULL
 );
-INSERT INTO head VALUES (1, 0);
+INSERT INTO head VALUES (1, 0, 0);
 
 CREATE TABLE epochs (
     number     INTEGER PRIMARY KEY,
@@ -41,6 +43,35 @@ CREATE TABLE readings (
     quality INTEGER NOT NULL,
     text    TEXT
 );
+
+-- What all readings of a tag within a minute, or an hour, come to. By time first: what is written at a time lies together.
+CREATE TABLE rollups_minute (
+    start      INTEGER NOT NULL, -- microseconds since 1970
+    tag        INTEGER NOT NULL,
+    readings   INTEGER NOT NULL,
+    bad        INTEGER NOT NULL,
+    minimum    REAL,
+    maximum    REAL,
+    first_time INTEGER,
+    first      REAL,
+    last_time  INTEGER,
+    last       REAL,
+    PRIMARY KEY (start, tag)
+) WITHOUT ROWID;
+
+CREATE TABLE rollups_hour (
+    start      INTEGER NOT NULL, -- microseconds since 1970
+    tag        INTEGER NOT NULL,
+    readings   INTEGER NOT NULL,
+    bad        INTEGER NOT NULL,
+    minimum    REAL,
+    maximum    REAL,
+    first_time INTEGER,
+    first      REAL,
+    last_time  INTEGER,
+    last       REAL,
+    PRIMARY KEY (start, tag)
+) WITHOUT ROWID;
 
 -- Readings that were made and are not here. Whoever has the order up to at_seq was told; first_seq: they were stored once.
 CREATE TABLE gaps (

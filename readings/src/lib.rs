@@ -15,9 +15,11 @@ mod postgres_store;
 mod postgres_url;
 mod reading;
 mod retention;
+mod rollup;
 mod sqlite_store;
 mod store;
 mod tags;
+mod trend;
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +31,9 @@ pub use migrations::Schema;
 pub use postgres_copy::fuzz_answer;
 pub use reading::{Quality, Reading};
 pub use retention::{Retirement, condense};
+pub use rollup::{Rollup, Values};
 pub use store::{Appended, Batch, EpochStart, Head, Row, Span, Store};
+pub use trend::{Trend, TrendQuery};
 
 /// Opens the database that a `DATABASE_URL` names and lays its schema if it has none.
 ///

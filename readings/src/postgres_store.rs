@@ -1,9 +1,11 @@
 //! PostgreSQL. Readings go in and out by binary `COPY`; writers of different processes take turns at the row of `head`.
 
 use std::io::Write as _;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use postgres::{Client, GenericClient, Transaction};
+use postgres::{Client, GenericClient, IsolationLevel, Transaction};
 use protocol::Timestamp;
 use protocol::export::Gap;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -14,8 +16,10 @@ use crate::postgres_copy::{CopyConnection, copy_frames};
 use crate::postgres_url;
 use crate::reading::{Quality, Reading};
 use crate::retention::{self, BatchRow, Chosen, GapRow, Retirement};
+use crate::rollup::{self, Rolling, Rollup, Values};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
 use crate::tags::{Ids, Tag, Tags};
+use crate::trend::{self, Snapshot, Trend, TrendQuery};
 
 /// What keeps a session honest: a commit is on disk before it is seen; a lock that an old, dying backend still holds is
 /// waited for, but not for ever; a session of ours whose plant PC has vanished is ended by the server, in a transaction or
@@ -35,6 +39,7 @@ pub struct PostgresStore {
     copying: Option<CopyConnection>,
     ids: Ids<i32>,
     tags: Tags,
+    rolling: Rolling,
 }
 
 impl PostgresStore {
@@ -42,7 +47,8 @@ impl PostgresStore {
         let mut client = connect(url)?;
         client.batch_execute(SESSION)?;
         lay_schema(&mut client, schema)?;
-        Ok(Self { url: url.to_owned(), client, copying: None, ids: Ids::default(), tags: Tags::default() })
+        let (ids, tags, rolling) = (Ids::default(), Tags::default(), Rolling::default());
+        Ok(Self { url: url.to_owned(), client, copying: None, ids, tags, rolling })
     }
 
     /// The id of each reading's tag; new ones are committed on their own, so that a failed batch cannot take one back.
@@ -133,8 +139,14 @@ fn insert_epoch(transaction: &mut Transaction<'_>, number: i32, first_seq: u64) 
         .map(|_| ())
 }
 
-/// Everything of [`Store::append`] but the commit; `tags` has the id of each reading's.
-fn append_in(transaction: &mut Transaction<'_>, tags: &[i32], batch: &Batch<'_>) -> Result<Appended, StoreError> {
+/// Everything of [`Store::append`] but the commit; `tags` has the id of each reading's. What is taken back again need not
+/// be rolled up.
+fn append_in(
+    transaction: &mut Transaction<'_>,
+    tags: &[i32],
+    batch: &Batch<'_>,
+    rolling: Option<&mut Rolling>,
+) -> Result<Appended, StoreError> {
     transaction
         .execute("INSERT INTO ingest (writer, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", &[&batch.writer])?;
     let moved = transaction.execute(
@@ -146,8 +158,9 @@ fn append_in(transaction: &mut Transaction<'_>, tags: &[i32], batch: &Batch<'_>)
         return batch.not_moved(unsigned(found));
     }
     let count = signed(batch.readings.len() as u64);
-    let last_seq: i64 =
-        transaction.query_one("UPDATE head SET last_seq = last_seq + $1 RETURNING last_seq", &[&count])?.get(0);
+    let head =
+        transaction.query_one("UPDATE head SET last_seq = last_seq + $1 RETURNING last_seq, rolled_seq", &[&count])?;
+    let (last_seq, rolled_seq): (i64, i64) = (head.get(0), head.get(1));
     let first_seq = last_seq - count + 1;
     if let Some((first_time, last_time)) = batch.times() {
         transaction.execute(
@@ -171,7 +184,88 @@ fn append_in(transaction: &mut Transaction<'_>, tags: &[i32], batch: &Batch<'_>)
     for gap in batch.gaps {
         insert_gap(transaction, last_seq, None, gap)?;
     }
+    if let Some(rolling) = rolling
+        && let Some(missing) = rolling.missing(unsigned(rolled_seq), unsigned(first_seq))
+    {
+        add_stored(transaction, missing, rolling)?;
+        for (reading, tag) in batch.readings.iter().zip(tags) {
+            rolling.add((*tag).into(), reading.time, reading.value, reading.quality);
+        }
+        if rolling.reaches(unsigned(last_seq)) {
+            write_rollups(transaction, rolling, last_seq)?;
+        }
+    }
     Ok(Appended::Stored { last_seq: unsigned(last_seq) })
+}
+
+/// Readings that are stored and not rolled up.
+fn add_stored(
+    transaction: &mut Transaction<'_>,
+    range: RangeInclusive<u64>,
+    rolling: &mut Rolling,
+) -> Result<(), StoreError> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let rows = transaction.query(
+        "SELECT tag, (extract(epoch FROM time) * 1000000)::bigint, value, quality FROM readings
+         WHERE seq BETWEEN $1 AND $2 ORDER BY seq",
+        &[&signed(*range.start()), &signed(*range.end())],
+    )?;
+    for row in rows {
+        let value = row.get::<_, Option<f64>>(2).filter(|value| value.is_finite());
+        let quality = Quality(u8::try_from(row.get::<_, i16>(3)).unwrap_or(0));
+        rolling.add(row.get::<_, i32>(0).into(), time(&row, 1), value, quality);
+    }
+    Ok(())
+}
+
+/// From here on the rollups go up to `seq`.
+fn write_rollups(transaction: &mut Transaction<'_>, rolling: &mut Rolling, seq: i64) -> Result<(), StoreError> {
+    let (minutes, hours) = rolling.take();
+    for (table, buckets) in [("rollups_minute", minutes), ("rollups_hour", hours)] {
+        let of = |number: fn(&Values) -> f64| -> Vec<Option<f64>> {
+            buckets.iter().map(|(_, rollup)| rollup.values.as_ref().map(number)).collect()
+        };
+        let at = |time: fn(&Values) -> Timestamp| -> Vec<Option<SystemTime>> {
+            let times = buckets.iter().map(|(_, rollup)| rollup.values.as_ref().map(time));
+            times.map(|time| time.map(|time| system_time(time.as_micros()))).collect()
+        };
+        let starts: Vec<SystemTime> = buckets.iter().map(|((start, _), _)| system_time(*start)).collect();
+        let tags: Vec<i32> = buckets.iter().map(|((_, tag), _)| i32::try_from(*tag).unwrap_or_default()).collect();
+        let readings: Vec<i64> = buckets.iter().map(|(_, rollup)| signed(rollup.readings)).collect();
+        let bad: Vec<i64> = buckets.iter().map(|(_, rollup)| signed(rollup.bad)).collect();
+        transaction.execute(
+            &format!(
+                "INSERT INTO {table} AS old (start, tag, readings, bad, minimum, maximum, first_time, first, last_time, last)
+                 SELECT * FROM unnest($1::timestamptz[], $2::integer[], $3::bigint[], $4::bigint[], $5::float8[], $6::float8[],
+                     $7::timestamptz[], $8::float8[], $9::timestamptz[], $10::float8[])
+                 ON CONFLICT (start, tag) DO UPDATE SET
+                     readings = old.readings + excluded.readings, bad = old.bad + excluded.bad,
+                     minimum = least(old.minimum, excluded.minimum), maximum = greatest(old.maximum, excluded.maximum),
+                     first = CASE WHEN coalesce(old.first_time <= excluded.first_time, excluded.first_time IS NULL)
+                         THEN old.first ELSE excluded.first END,
+                     first_time = least(old.first_time, excluded.first_time),
+                     last = CASE WHEN coalesce(old.last_time > excluded.last_time, excluded.last_time IS NULL)
+                         THEN old.last ELSE excluded.last END,
+                     last_time = greatest(old.last_time, excluded.last_time)"
+            ),
+            &[
+                &starts,
+                &tags,
+                &readings,
+                &bad,
+                &of(|values| values.minimum),
+                &of(|values| values.maximum),
+                &at(|values| values.first_time),
+                &of(|values| values.first),
+                &at(|values| values.last_time),
+                &of(|values| values.last),
+            ],
+        )?;
+    }
+    transaction.execute("UPDATE head SET rolled_seq = $1", &[&seq])?;
+    Ok(())
 }
 
 fn insert_gap(
@@ -186,6 +280,11 @@ fn insert_gap(
         &[&at_seq, &first_seq, &gap.from.with_micros(), &gap.to.with_micros(), &signed(gap.readings), &gap.reason],
     )?;
     Ok(())
+}
+
+fn system_time(micros: i64) -> SystemTime {
+    let distance = Duration::from_micros(micros.unsigned_abs());
+    if micros < 0 { SystemTime::UNIX_EPOCH - distance } else { SystemTime::UNIX_EPOCH + distance }
 }
 
 /// Microseconds since 1970 in a column.
@@ -218,15 +317,18 @@ impl Store for PostgresStore {
     fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, StoreError> {
         let tags = self.tag_ids(batch.readings)?;
         let mut transaction = self.client.transaction()?;
-        let appended = append_in(&mut transaction, &tags, batch)?;
+        // Of a transaction that fails, nothing is remembered.
+        let mut rolling = std::mem::take(&mut self.rolling);
+        let appended = append_in(&mut transaction, &tags, batch, Some(&mut rolling))?;
         transaction.commit()?;
+        self.rolling = rolling;
         Ok(appended)
     }
 
     fn rehearse(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
         let tags = self.tag_ids(batch.readings)?;
         let mut transaction = self.client.transaction()?;
-        append_in(&mut transaction, &tags, batch)?;
+        append_in(&mut transaction, &tags, batch, None)?;
         Ok(transaction.rollback()?)
     }
 
@@ -301,7 +403,7 @@ impl Store for PostgresStore {
         let id: i32 =
             transaction.query_one("INSERT INTO tags (name) VALUES ($1) RETURNING id", &[&probe::NAME])?.get(0);
         let readings = probe::readings();
-        append_in(&mut transaction, &vec![id; readings.len()], &probe::batch(&readings))?;
+        append_in(&mut transaction, &vec![id; readings.len()], &probe::batch(&readings), None)?;
         let there: i64 = transaction.query_one(probe::COUNT, &[&id])?.get(0);
         transaction.rollback()?;
         probe::check(unsigned(there) == readings.len() as u64)
@@ -340,8 +442,18 @@ impl Store for PostgresStore {
         })?;
         let Some(Chosen { first_seq, through, first_time, last_time }) = chosen else { return Ok(0) };
         let (first_seq, through) = (signed(first_seq), signed(through));
+        // Rolled up before they go; how far only grows.
+        while self.client.query_one("SELECT rolled_seq FROM head", &[])?.get::<_, i64>(0) < through {
+            self.roll_up()?;
+        }
         let mut transaction = self.client.transaction()?;
         transaction.execute("DELETE FROM batches WHERE last_seq <= $1", &[&through])?;
+        // Minutes go with the readings of their time. Hours stay: they are few, and say how it was in other years.
+        transaction.execute(
+            "DELETE FROM rollups_minute
+             WHERE start < (SELECT first_time FROM batches ORDER BY last_seq LIMIT 1) - interval '1 minute'",
+            &[],
+        )?;
         let readings = transaction.execute("DELETE FROM readings WHERE seq <= $1", &[&through])?;
         let grown = transaction.execute(
             "UPDATE gaps SET at_seq = $1, first_time = least(first_time, $3::text::timestamptz),
@@ -371,6 +483,50 @@ impl Store for PostgresStore {
         Ok(false)
     }
 
+    fn roll_up(&mut self) -> Result<bool, StoreError> {
+        let mut transaction = self.client.transaction()?;
+        // The row that every writer needs.
+        let head = transaction.query_one("SELECT rolled_seq, last_seq FROM head FOR UPDATE", &[])?;
+        let (rolled_seq, last_seq) = (unsigned(head.get(0)), unsigned(head.get(1)));
+        let Some(range) = rollup::step(rolled_seq, last_seq) else { return Ok(false) };
+        let seq = *range.end();
+        let mut rolling = Rolling::default();
+        add_stored(&mut transaction, range, &mut rolling)?;
+        write_rollups(&mut transaction, &mut rolling, signed(seq))?;
+        transaction.commit()?;
+        Ok(seq < last_seq)
+    }
+
+    fn trend(&mut self, query: TrendQuery<'_>) -> Result<Option<Trend>, StoreError> {
+        trend::trend(&mut Moment(snapshot(&mut self.client)?), query)
+    }
+
+    fn spans_between(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<Span>, StoreError> {
+        Moment(snapshot(&mut self.client)?).spans(from, to)
+    }
+
+    fn read_tag(&mut self, tag: &str, span: Span, each: &mut dyn FnMut(&Row<'_>)) -> Result<(), StoreError> {
+        let rows = self.client.query(
+            "SELECT seq, (extract(epoch FROM time) * 1000000)::bigint, readings.tag, value, quality, text, unit
+             FROM readings JOIN tags ON tags.id = readings.tag
+             WHERE seq BETWEEN $1 AND $2 AND tags.name = $3 ORDER BY seq",
+            &[&signed(span.first_seq), &signed(span.last_seq), &tag],
+        )?;
+        for row in &rows {
+            each(&Row {
+                seq: unsigned(row.get(0)),
+                time: time(row, 1),
+                tag_id: row.get::<_, i32>(2).into(),
+                tag,
+                value: row.get::<_, Option<f64>>(3).filter(|value| value.is_finite()),
+                unit: row.get(6),
+                quality: Quality(u8::try_from(row.get::<_, i16>(4)).unwrap_or(0)),
+                text: row.get(5),
+            });
+        }
+        Ok(())
+    }
+
     fn gaps(&mut self, behind_seq: u64, through_seq: u64) -> Result<Vec<Gap>, StoreError> {
         let rows = self.client.query(
             "SELECT at_seq, first_seq, (extract(epoch FROM first_time) * 1000000)::bigint,
@@ -385,5 +541,91 @@ impl Store for PostgresStore {
             GapRow { at_seq: unsigned(row.get(0)), first_seq, gap }.between(behind_seq, through_seq)
         });
         Ok(gaps.flatten().collect())
+    }
+}
+
+/// One transaction, which sees one state and changes nothing.
+fn snapshot(client: &mut Client) -> Result<Transaction<'_>, postgres::Error> {
+    client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start()
+}
+
+struct Moment<'a>(Transaction<'a>);
+
+impl Snapshot for Moment<'_> {
+    fn ids(&mut self, tag: &str) -> Result<Vec<(i64, Option<String>)>, StoreError> {
+        let rows = self.0.query("SELECT id, unit FROM tags WHERE name = $1 ORDER BY id", &[&tag])?;
+        Ok(rows.iter().map(|row| (row.get::<_, i32>(0).into(), row.get(1))).collect())
+    }
+
+    fn rolled_and_last_seq(&mut self) -> Result<(u64, u64), StoreError> {
+        let row = self.0.query_one("SELECT rolled_seq, last_seq FROM head", &[])?;
+        Ok((unsigned(row.get(0)), unsigned(row.get(1))))
+    }
+
+    fn rollups(
+        &mut self,
+        length: i64,
+        starts: Range<i64>,
+        ids: &[i64],
+        each: &mut dyn FnMut(i64, Rollup),
+    ) -> Result<(), StoreError> {
+        let starts = starts.step_by(usize::try_from(length).unwrap_or(usize::MAX));
+        let starts: Vec<SystemTime> = starts.map(system_time).collect();
+        let ids: Vec<i32> = ids.iter().filter_map(|id| i32::try_from(*id).ok()).collect();
+        // One by one: the server would rather look through the whole table.
+        let rows = self.0.query(
+            &format!(
+                "SELECT (extract(epoch FROM wanted.start) * 1000000)::bigint, readings, bad, minimum, maximum,
+                     (extract(epoch FROM first_time) * 1000000)::bigint, first,
+                     (extract(epoch FROM last_time) * 1000000)::bigint, last
+                 FROM unnest($1::timestamptz[]) AS wanted (start) CROSS JOIN LATERAL (
+                     SELECT * FROM {} WHERE start = wanted.start AND tag = ANY ($2) OFFSET 0) AS rollup",
+                rollup::table(length)
+            ),
+            &[&starts, &ids],
+        )?;
+        for row in &rows {
+            let values = row.get::<_, Option<f64>>(3).map(|minimum| Values {
+                minimum,
+                maximum: row.get(4),
+                first_time: time(row, 5),
+                first: row.get(6),
+                last_time: time(row, 7),
+                last: row.get(8),
+            });
+            each(row.get(0), Rollup { readings: unsigned(row.get(1)), bad: unsigned(row.get(2)), values });
+        }
+        Ok(())
+    }
+
+    fn spans(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<Span>, StoreError> {
+        let rows = self.0.query(
+            &format!(
+                "SELECT first_seq, last_seq FROM batches WHERE last_time >= '{}' AND first_time < '{}' ORDER BY last_seq",
+                from.with_micros(),
+                to.with_micros()
+            ),
+            &[],
+        )?;
+        Ok(Span::joined(rows.iter().map(|row| Span::all(unsigned(row.get(0)), unsigned(row.get(1)))).collect()))
+    }
+
+    fn readings(
+        &mut self,
+        span: Span,
+        ids: &[i64],
+        each: &mut dyn FnMut(Timestamp, Option<f64>, Quality),
+    ) -> Result<(), StoreError> {
+        let ids: Vec<i32> = ids.iter().filter_map(|id| i32::try_from(*id).ok()).collect();
+        let rows = self.0.query(
+            "SELECT (extract(epoch FROM time) * 1000000)::bigint, value, quality FROM readings
+             WHERE seq BETWEEN $1 AND $2 AND tag = ANY ($3) ORDER BY seq",
+            &[&signed(span.first_seq), &signed(span.last_seq), &ids],
+        )?;
+        for row in &rows {
+            let value = row.get::<_, Option<f64>>(1).filter(|value| value.is_finite());
+            each(time(row, 0), value, Quality(u8::try_from(row.get::<_, i16>(2)).unwrap_or(0)));
+        }
+        Ok(())
     }
 }

@@ -10,6 +10,11 @@ impl Quality {
     pub const GOOD: Self = Self(192);
     pub const UNCERTAIN: Self = Self(64);
     pub const BAD: Self = Self(0);
+
+    /// The two highest bits say it.
+    pub fn is_bad(self) -> bool {
+        self.0 < Self::UNCERTAIN.0
+    }
 }
 
 /// One value of one tag at one time.

@@ -1,6 +1,7 @@
 //! SQLite: the embedded default. Writers take turns by SQLite's own lock; `synchronous = FULL` makes a commit durable
 //! before anybody sees it.
 
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,10 @@ use crate::error::StoreError;
 use crate::migrations::{self, Applied, Schema};
 use crate::reading::{Quality, Reading};
 use crate::retention::{self, BatchRow, Chosen, GapRow, Retirement};
+use crate::rollup::{self, MINUTE, Rolling, Rollup, Values};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
 use crate::tags::{Ids, Tag, Tags};
+use crate::trend::{self, Snapshot, Trend, TrendQuery};
 
 /// How long one writer waits for another. Transactions are short; an import's are the longest.
 const BUSY: Duration = Duration::from_secs(10);
@@ -33,6 +36,7 @@ pub struct SqliteStore {
     connection: Connection,
     ids: Ids<i64>,
     tags: Tags,
+    rolling: Rolling,
 }
 
 impl SqliteStore {
@@ -55,7 +59,7 @@ impl SqliteStore {
             StoreError::Disk(text) => StoreError::Disk(format!("{}: {text}", path.display())),
             other => other,
         })?;
-        Ok(Self { connection, ids: Ids::default(), tags: Tags::default() })
+        Ok(Self { connection, ids: Ids::default(), tags: Tags::default(), rolling: Rolling::default() })
     }
 
     /// The id of each reading's tag; new ones are committed on their own, so that a failed batch cannot take one back.
@@ -157,8 +161,14 @@ fn insert_epoch(transaction: &Transaction<'_>, number: i64, first_seq: u64) -> R
     transaction.execute("INSERT INTO epochs VALUES (?1, ?2, ?3, ?4)", values).map(|_| ())
 }
 
-/// Everything of [`Store::append`] but the commit; `tags` has the id of each reading's.
-fn append_in(transaction: &Transaction<'_>, tags: &[i64], batch: &Batch<'_>) -> Result<Appended, StoreError> {
+/// Everything of [`Store::append`] but the commit; `tags` has the id of each reading's. What is taken back again need not
+/// be rolled up.
+fn append_in(
+    transaction: &Transaction<'_>,
+    tags: &[i64],
+    batch: &Batch<'_>,
+    rolling: Option<&mut Rolling>,
+) -> Result<Appended, StoreError> {
     transaction.execute("INSERT INTO ingest VALUES (?1, 0) ON CONFLICT DO NOTHING", [batch.writer])?;
     let moved = transaction.execute(
         "UPDATE ingest SET position = ?3 WHERE writer = ?1 AND position = ?2",
@@ -169,10 +179,10 @@ fn append_in(transaction: &Transaction<'_>, tags: &[i64], batch: &Batch<'_>) -> 
             transaction.query_row("SELECT position FROM ingest WHERE writer = ?1", [batch.writer], |row| row.get(0))?;
         return batch.not_moved(unsigned(found));
     }
-    let last_seq: i64 = transaction.query_row(
-        "UPDATE head SET last_seq = last_seq + ?1 RETURNING last_seq",
+    let (last_seq, rolled_seq): (i64, i64) = transaction.query_row(
+        "UPDATE head SET last_seq = last_seq + ?1 RETURNING last_seq, rolled_seq",
         [signed(batch.readings.len() as u64)],
-        |row| row.get(0),
+        |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
     let mut seq = last_seq - signed(batch.readings.len() as u64);
     if let Some((first_time, last_time)) = batch.times() {
@@ -189,7 +199,70 @@ fn append_in(transaction: &Transaction<'_>, tags: &[i64], batch: &Batch<'_>) -> 
     for gap in batch.gaps {
         insert_gap(transaction, last_seq, None, gap)?;
     }
+    if let Some(rolling) = rolling {
+        let first_seq = unsigned(last_seq) + 1 - batch.readings.len() as u64;
+        if let Some(missing) = rolling.missing(unsigned(rolled_seq), first_seq) {
+            add_stored(transaction, missing, rolling)?;
+            for (reading, tag) in batch.readings.iter().zip(tags) {
+                rolling.add(*tag, reading.time, reading.value, reading.quality);
+            }
+            if rolling.reaches(unsigned(last_seq)) {
+                write_rollups(transaction, rolling, last_seq)?;
+            }
+        }
+    }
     Ok(Appended::Stored { last_seq: unsigned(last_seq) })
+}
+
+/// Readings that are stored and not rolled up.
+fn add_stored(
+    transaction: &Transaction<'_>,
+    range: RangeInclusive<u64>,
+    rolling: &mut Rolling,
+) -> Result<(), StoreError> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let mut statement =
+        transaction.prepare_cached("SELECT tag, time, value, quality FROM readings WHERE seq BETWEEN ?1 AND ?2")?;
+    let mut rows = statement.query(params![signed(*range.start()), signed(*range.end())])?;
+    while let Some(row) = rows.next()? {
+        rolling.add(row.get(0)?, time(row.get(1)?), row.get(2)?, Quality(row.get(3)?));
+    }
+    Ok(())
+}
+
+/// From here on the rollups go up to `seq`.
+fn write_rollups(transaction: &Transaction<'_>, rolling: &mut Rolling, seq: i64) -> Result<(), StoreError> {
+    let (minutes, hours) = rolling.take();
+    for (table, buckets) in [("rollups_minute", minutes), ("rollups_hour", hours)] {
+        let mut upsert = transaction.prepare_cached(&format!(
+            "INSERT INTO {table} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (start, tag) DO UPDATE SET
+                 readings = readings + excluded.readings, bad = bad + excluded.bad,
+                 minimum = min(coalesce(minimum, excluded.minimum), coalesce(excluded.minimum, minimum)),
+                 maximum = max(coalesce(maximum, excluded.maximum), coalesce(excluded.maximum, maximum)),
+                 first = iif(coalesce(first_time <= excluded.first_time, excluded.first_time IS NULL), first, excluded.first),
+                 first_time = min(coalesce(first_time, excluded.first_time), coalesce(excluded.first_time, first_time)),
+                 last = iif(coalesce(last_time > excluded.last_time, excluded.last_time IS NULL), last, excluded.last),
+                 last_time = max(coalesce(last_time, excluded.last_time), coalesce(excluded.last_time, last_time))"
+        ))?;
+        for ((start, tag), Rollup { readings, bad, values }) in buckets {
+            upsert.execute(params![
+                start,
+                tag,
+                signed(readings),
+                signed(bad),
+                values.map(|values| values.minimum),
+                values.map(|values| values.maximum),
+                values.map(|values| values.first_time.as_micros()),
+                values.map(|values| values.first),
+                values.map(|values| values.last_time.as_micros()),
+                values.map(|values| values.last),
+            ])?;
+        }
+    }
+    transaction.execute("UPDATE head SET rolled_seq = ?1", [seq])?;
+    Ok(())
 }
 
 fn insert_gap(
@@ -241,15 +314,18 @@ impl Store for SqliteStore {
     fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, StoreError> {
         let tags = self.tag_ids(batch.readings)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let appended = append_in(&transaction, &tags, batch)?;
+        // Of a transaction that fails, nothing is remembered.
+        let mut rolling = std::mem::take(&mut self.rolling);
+        let appended = append_in(&transaction, &tags, batch, Some(&mut rolling))?;
         transaction.commit()?;
+        self.rolling = rolling;
         Ok(appended)
     }
 
     fn rehearse(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
         let tags = self.tag_ids(batch.readings)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        append_in(&transaction, &tags, batch)?;
+        append_in(&transaction, &tags, batch, None)?;
         Ok(transaction.rollback()?)
     }
 
@@ -321,7 +397,7 @@ impl Store for SqliteStore {
         transaction.execute("INSERT INTO tags (name) VALUES (?1)", [probe::NAME])?;
         let id = transaction.last_insert_rowid();
         let readings = probe::readings();
-        append_in(&transaction, &vec![id; readings.len()], &probe::batch(&readings))?;
+        append_in(&transaction, &vec![id; readings.len()], &probe::batch(&readings), None)?;
         let there: i64 = transaction.query_row(probe::COUNT, [id], |row| row.get(0))?;
         transaction.rollback()?;
         probe::check(unsigned(there) == readings.len() as u64)
@@ -360,9 +436,18 @@ impl Store for SqliteStore {
         })?;
         let Some(Chosen { first_seq, through, first_time, last_time }) = chosen else { return Ok(0) };
         let (first_seq, through) = (signed(first_seq), signed(through));
+        // Rolled up before they go; how far only grows.
+        while self.connection.query_row("SELECT rolled_seq FROM head", [], |row| row.get::<_, i64>(0))? < through {
+            self.roll_up()?;
+        }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let readings = transaction.execute("DELETE FROM readings WHERE seq <= ?1", [through])? as i64;
         transaction.execute("DELETE FROM batches WHERE last_seq <= ?1", [through])?;
+        // Minutes go with the readings of their time. Hours stay: they are few, and say how it was in other years.
+        transaction.execute(
+            "DELETE FROM rollups_minute WHERE start < (SELECT first_time FROM batches ORDER BY last_seq LIMIT 1) - ?1",
+            [MINUTE],
+        )?;
         let grown = transaction.execute(
             "UPDATE gaps SET at_seq = ?1, first_time = min(first_time, ?3), last_time = max(last_time, ?4),
                  readings = readings + ?5
@@ -405,6 +490,51 @@ impl Store for SqliteStore {
         Ok(goes_on)
     }
 
+    fn roll_up(&mut self) -> Result<bool, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let (rolled_seq, last_seq): (i64, i64) =
+            transaction.query_row("SELECT rolled_seq, last_seq FROM head", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let Some(range) = rollup::step(unsigned(rolled_seq), unsigned(last_seq)) else { return Ok(false) };
+        let seq = *range.end();
+        let mut rolling = Rolling::default();
+        add_stored(&transaction, range, &mut rolling)?;
+        write_rollups(&transaction, &mut rolling, signed(seq))?;
+        transaction.commit()?;
+        Ok(seq < unsigned(last_seq))
+    }
+
+    fn trend(&mut self, query: TrendQuery<'_>) -> Result<Option<Trend>, StoreError> {
+        let mut snapshot = Moment(self.connection.transaction()?);
+        trend::trend(&mut snapshot, query)
+    }
+
+    fn spans_between(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<Span>, StoreError> {
+        Moment(self.connection.transaction()?).spans(from, to)
+    }
+
+    fn read_tag(&mut self, tag: &str, span: Span, each: &mut dyn FnMut(&Row<'_>)) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT seq, time, readings.tag, value, quality, text, unit FROM readings JOIN tags ON tags.id = readings.tag
+             WHERE seq BETWEEN ?1 AND ?2 AND readings.tag IN (SELECT id FROM tags WHERE name = ?3) ORDER BY seq",
+        )?;
+        let mut rows = statement.query(params![signed(span.first_seq), signed(span.last_seq), tag])?;
+        while let Some(row) = rows.next()? {
+            let unit: Option<String> = row.get(6)?;
+            let text: Option<String> = row.get(5)?;
+            each(&Row {
+                seq: unsigned(row.get(0)?),
+                time: time(row.get(1)?),
+                tag_id: row.get(2)?,
+                tag,
+                value: row.get(3)?,
+                unit: unit.as_deref(),
+                quality: Quality(row.get(4)?),
+                text: text.as_deref(),
+            });
+        }
+        Ok(())
+    }
+
     fn gaps(&mut self, behind_seq: u64, through_seq: u64) -> Result<Vec<Gap>, StoreError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT at_seq, first_seq, first_time, last_time, readings, reason FROM gaps
@@ -421,5 +551,81 @@ impl Store for SqliteStore {
             Ok(GapRow { at_seq: unsigned(row.get(0)?), first_seq, gap }.between(behind_seq, through_seq))
         })?;
         Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+}
+
+/// One transaction, which sees one state.
+struct Moment<'a>(Transaction<'a>);
+
+impl Snapshot for Moment<'_> {
+    fn ids(&mut self, tag: &str) -> Result<Vec<(i64, Option<String>)>, StoreError> {
+        let mut statement = self.0.prepare_cached("SELECT id, unit FROM tags WHERE name = ?1 ORDER BY id")?;
+        let ids = statement.query_map([tag], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+
+    fn rolled_and_last_seq(&mut self) -> Result<(u64, u64), StoreError> {
+        let seqs = self.0.query_row("SELECT rolled_seq, last_seq FROM head", [], |row| Ok((row.get(0)?, row.get(1)?)));
+        Ok(seqs.map(|(rolled, last)| (unsigned(rolled), unsigned(last)))?)
+    }
+
+    fn rollups(
+        &mut self,
+        length: i64,
+        starts: Range<i64>,
+        ids: &[i64],
+        each: &mut dyn FnMut(i64, Rollup),
+    ) -> Result<(), StoreError> {
+        let mut statement = self.0.prepare_cached(&format!(
+            "SELECT readings, bad, minimum, maximum, first_time, first, last_time, last FROM {}
+             WHERE start = ?1 AND tag = ?2",
+            rollup::table(length)
+        ))?;
+        for start in starts.step_by(usize::try_from(length).unwrap_or(usize::MAX)) {
+            for id in ids {
+                let mut rows = statement.query([start, *id])?;
+                let Some(row) = rows.next()? else { continue };
+                let values = match row.get::<_, Option<f64>>(2)? {
+                    None => None,
+                    Some(minimum) => Some(Values {
+                        minimum,
+                        maximum: row.get(3)?,
+                        first_time: time(row.get(4)?),
+                        first: row.get(5)?,
+                        last_time: time(row.get(6)?),
+                        last: row.get(7)?,
+                    }),
+                };
+                each(start, Rollup { readings: unsigned(row.get(0)?), bad: unsigned(row.get(1)?), values });
+            }
+        }
+        Ok(())
+    }
+
+    fn spans(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<Span>, StoreError> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT first_seq, last_seq FROM batches WHERE last_time >= ?1 AND first_time < ?2 ORDER BY last_seq",
+        )?;
+        let spans = statement.query_map([from.as_micros(), to.as_micros()], |row| {
+            Ok(Span::all(unsigned(row.get(0)?), unsigned(row.get(1)?)))
+        })?;
+        Ok(Span::joined(spans.collect::<Result<_, _>>()?))
+    }
+
+    fn readings(
+        &mut self,
+        span: Span,
+        ids: &[i64],
+        each: &mut dyn FnMut(Timestamp, Option<f64>, Quality),
+    ) -> Result<(), StoreError> {
+        let mut statement =
+            self.0.prepare_cached("SELECT tag, time, value, quality FROM readings WHERE seq BETWEEN ?1 AND ?2")?;
+        let mut rows = statement.query([signed(span.first_seq), signed(span.last_seq)])?;
+        while let Some(row) = rows.next()? {
+            if ids.contains(&row.get(0)?) {
+                each(time(row.get(1)?), row.get(2)?, Quality(row.get(3)?));
+            }
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use protocol::export::{EpochRange, Gap};
 use crate::error::StoreError;
 use crate::reading::{Quality, Reading};
 use crate::retention::Retirement;
+use crate::trend::{Trend, TrendQuery};
 
 /// One connection to a readings database.
 ///
@@ -47,6 +48,19 @@ pub trait Store: Send {
     /// Gives room that dropped readings took back to the disk, as far as this kind of database does; returns whether there
     /// is more.
     fn give_back(&mut self) -> Result<bool, StoreError>;
+
+    /// A step of bringing the rollups up to the newest reading; whether there is more to do. [`Store::append`] does it as
+    /// well, but not for the last readings before a rest, nor for many that were brought in at once.
+    fn roll_up(&mut self) -> Result<bool, StoreError>;
+
+    /// What a tag did over a while; `None` if there is no such tag.
+    fn trend(&mut self, query: TrendQuery<'_>) -> Result<Option<Trend>, StoreError>;
+
+    /// The parts of the order in which readings from `from` up to before `to` may lie.
+    fn spans_between(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<Span>, StoreError>;
+
+    /// Readings of one tag within a span; what is read of a tag by others is read by [`Store::read`].
+    fn read_tag(&mut self, tag: &str, span: Span, each: &mut dyn FnMut(&Row<'_>)) -> Result<(), StoreError>;
 
     /// The gaps that somebody has not heard of who has everything up to `behind_seq`, up to `through_seq`.
     fn gaps(&mut self, behind_seq: u64, through_seq: u64) -> Result<Vec<Gap>, StoreError>;

@@ -72,7 +72,7 @@ impl Tags {
 
 /// The database gives the ids out one after the other; they need no hash that withstands an attack, once a row.
 #[derive(Default)]
-struct IdHasher(u64);
+pub struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn write(&mut self, _: &[u8]) {

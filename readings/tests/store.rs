@@ -3,12 +3,15 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a story that goes wrong says where")]
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use private_postgres::{Options, PrivatePostgres};
 use protocol::Timestamp;
 use protocol::export::Gap;
-use readings::{Appended, Batch, Quality, Reading, Retirement, Span, Store, StoreError};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use readings::{Appended, Batch, Quality, Reading, Retirement, Rollup, Span, Store, StoreError, Trend, TrendQuery};
 
 static SERVER: LazyLock<PrivatePostgres> =
     LazyLock::new(|| PrivatePostgres::start(&Options::default()).unwrap_or_else(|error| panic!("{error}")));
@@ -53,6 +56,9 @@ on_both! {
     a_batch_of_a_wrong_clock_neither_goes_early_nor_holds_the_others_back
     a_gap_grows_for_a_day
     what_could_not_be_accepted_is_told_with_the_batch_that_came_next
+    rollups_come_to_what_the_readings_come_to_whoever_writes
+    a_trend_loses_no_peak_and_knows_hours_when_minutes_are_gone
+    history_of_one_tag_is_read_alone
 }
 
 fn at(second: i64) -> Timestamp {
@@ -366,4 +372,119 @@ fn what_could_not_be_accepted_is_told_with_the_batch_that_came_next(database: &D
     }
     assert_eq!(store.gaps(0, 1).unwrap(), [], "not before that batch is told");
     assert_eq!(store.gaps(2, 9).unwrap(), [], "nor after");
+}
+
+/// What the readings of a tag come to, by the spans that they lie in.
+fn summed_up(store: &mut dyn Store, tag: &str, length: i64) -> Vec<(Timestamp, Rollup)> {
+    let mut spans: BTreeMap<i64, Rollup> = BTreeMap::new();
+    for (_, reading) in all(store).into_iter().filter(|(_, reading)| &*reading.tag == tag) {
+        let start = reading.time.as_micros().div_euclid(length) * length;
+        spans.entry(start).or_default().add(&Rollup::of(reading.time, reading.value, reading.quality));
+    }
+    spans.into_iter().map(|(start, rollup)| (Timestamp::from_micros(start).unwrap(), rollup)).collect()
+}
+
+const MINUTE: i64 = 60 * 1_000_000;
+
+fn trend(store: &mut dyn Store, tag: &str, seconds: std::ops::Range<i64>, pieces: u32) -> Trend {
+    let query = TrendQuery { tag, from: at(seconds.start), to: at(seconds.end), pieces };
+    store.trend(query).unwrap().unwrap_or_else(|| panic!("no {tag}"))
+}
+
+/// Two writers in turn, late readings, bad ones, batches that are refused or repeated, restarts in between.
+fn rollups_come_to_what_the_readings_come_to_whoever_writes(database: &Database) {
+    let mut random = StdRng::seed_from_u64(7);
+    let (mut live, mut import) = (database.open(), database.open());
+    let (mut live_at, mut import_at) = (0, 0);
+    for round in 0..400_i64 {
+        let of_batch = |random: &mut StdRng, late: i64| -> Vec<Reading> {
+            let one = |random: &mut StdRng| {
+                let second = round * 20 - random.gen_range(0..=late);
+                let quality = [Quality::GOOD, Quality::GOOD, Quality::UNCERTAIN, Quality::BAD][random.gen_range(0..4)];
+                let value = random.gen_bool(0.9).then(|| f64::from(random.gen_range(-500..500)) / 7.0);
+                Reading { value, quality, ..reading(["a", "b", "c"][random.gen_range(0..3)], second, 0.0) }
+            };
+            (0..random.gen_range(0..20)).map(|_| one(random)).collect()
+        };
+        let batch = of_batch(&mut random, 90);
+        append(live.as_mut(), "live", live_at, &batch).unwrap();
+        live_at += 1;
+        if random.gen_bool(0.3) {
+            append(import.as_mut(), "import", import_at, &of_batch(&mut random, 9000)).unwrap();
+            import_at += 1;
+        }
+        match random.gen_range(0..12) {
+            0 => assert_eq!(append(live.as_mut(), "live", live_at - 1, &batch).unwrap(), Appended::AlreadyStored),
+            1 => assert!(append(live.as_mut(), "live", live_at + 1, &batch).is_err()),
+            2 => live = database.open(),
+            3 => assert!(!import.roll_up().unwrap(), "few at a time"),
+            4 => live
+                .rehearse(&Batch { writer: "live", from: live_at, to: live_at + 1, readings: &batch, gaps: &[] })
+                .unwrap(),
+            _ => {}
+        }
+        if round % 40 == 0 {
+            // Some in the rollups, some behind them.
+            let (from, to) = (-9000, 8000);
+            for tag in ["a", "b", "c"].into_iter().take(if round == 0 { 0 } else { 3 }) {
+                assert_eq!(
+                    trend(import.as_mut(), tag, from..to, 280).pieces,
+                    summed_up(live.as_mut(), tag, MINUTE),
+                    "{tag}"
+                );
+            }
+        }
+    }
+    while live.roll_up().unwrap() {}
+    for tag in ["a", "b", "c"] {
+        let shown = trend(live.as_mut(), tag, -9000..9000, 280);
+        assert_eq!((shown.length, shown.unit.as_deref()), (MINUTE, Some("C")));
+        assert_eq!(shown.pieces, summed_up(live.as_mut(), tag, MINUTE), "{tag}");
+        let hours = trend(live.as_mut(), tag, -9000..9000, 4);
+        assert_eq!(hours.pieces, summed_up(live.as_mut(), tag, hours.length), "{tag}: of any length");
+        let fine = trend(live.as_mut(), tag, 0..600, 600);
+        assert_eq!(fine.length, 1_000_000);
+        let seconds = summed_up(live.as_mut(), tag, 1_000_000);
+        let within = |(time, _): &(Timestamp, Rollup)| (at(0)..at(600)).contains(time);
+        assert_eq!(fine.pieces, seconds.into_iter().filter(within).collect::<Vec<_>>(), "{tag}: from the readings");
+    }
+    assert_eq!(live.trend(TrendQuery { tag: "none", from: at(0), to: at(1), pieces: 1 }).unwrap(), None);
+}
+
+fn a_trend_loses_no_peak_and_knows_hours_when_minutes_are_gone(database: &Database) {
+    let mut store = database.open();
+    let day = |day: i64| -> Vec<Reading> {
+        let hours = (0..24 * 60).step_by(10);
+        hours.map(|minute| reading("a", day * DAY + minute * 60, if minute == 720 { 99.0 } else { 1.0 })).collect()
+    };
+    for at in 0..40 {
+        append(store.as_mut(), "c", at, &day(60 + at as i64)).unwrap();
+    }
+    let peaks = |trend: &Trend| trend.pieces.iter().filter(|(_, piece)| piece.values.unwrap().maximum == 99.0).count();
+    let whole = trend(store.as_mut(), "a", 60 * DAY..100 * DAY, 40);
+    assert_eq!((whole.pieces.len(), peaks(&whole)), (41, 40), "it does not begin at midnight");
+    assert!(retire(store.as_mut(), u64::MAX, "retention") > 0);
+    let after = trend(store.as_mut(), "a", 60 * DAY..100 * DAY, 40);
+    assert_eq!(after, whole, "hours stay");
+    let tenth = trend(store.as_mut(), "a", 85 * DAY..95 * DAY, 1440);
+    assert_eq!(peaks(&tenth), 10, "from hours and minutes");
+    assert_eq!(tenth.pieces.iter().map(|(_, piece)| piece.readings).sum::<u64>(), 10 * 144);
+    assert_eq!(tenth.pieces.iter().filter(|(start, _)| *start < at(90 * DAY)).count(), 5 * 24);
+    assert_eq!(tenth.pieces.iter().filter(|(start, _)| *start >= at(90 * DAY)).count(), 5 * 144);
+}
+
+fn history_of_one_tag_is_read_alone(database: &Database) {
+    let mut store = database.open();
+    for position in 0..5 {
+        let second = position as i64 * 10;
+        append(store.as_mut(), "c", position, &[reading("a", second, 1.0), reading("b", second + 1, 2.0)]).unwrap();
+    }
+    let spans = store.spans_between(at(10), at(30)).unwrap();
+    assert_eq!(spans, [Span::all(3, 6)]);
+    let mut read = Vec::new();
+    store
+        .read_tag("b", spans[0], &mut |row| read.push((row.seq, row.time, row.value, row.unit.map(str::to_owned))))
+        .unwrap();
+    let unit = || Some("C".to_owned());
+    assert_eq!(read, [(4, at(11), Some(2.0), unit()), (6, at(21), Some(2.0), unit())]);
 }

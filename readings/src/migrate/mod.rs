@@ -88,7 +88,8 @@ impl Bearings {
 }
 
 /// Tables whose rows no migration adds, changes or removes.
-const KEPT_TABLES: [&str; 7] = ["readings", "batches", "gaps", "head", "epochs", "ingest", "schema_migrations"];
+const KEPT_TABLES: [&str; 9] =
+    ["readings", "batches", "gaps", "rollups_minute", "rollups_hour", "head", "epochs", "ingest", "schema_migrations"];
 const EPOCHS: &str = "SELECT epoch, first_seq FROM epochs ORDER BY number";
 const POSITIONS: &str = "SELECT writer, position FROM ingest ORDER BY writer";
 const LAST_SEQ: &str = "SELECT last_seq FROM head";

@@ -154,7 +154,19 @@ pub fn carry_over(from: &Path, to: &Path) -> Result<u64, StoreError> {
         let what = format!("{expected} readings should be carried over, and {carried} were found");
         return Err(StoreError::Refused(what));
     }
-    transaction.execute("UPDATE main.head SET last_seq = ?1", [after])?;
+    for table in ["rollups_minute", "rollups_hour"] {
+        transaction.execute_batch(&format!(
+            "DELETE FROM main.{table};
+             INSERT INTO main.{table}
+                 (start, tag, readings, bad, minimum, maximum, first_time, first, last_time, last)
+             SELECT start, old.id, readings, bad, minimum, maximum, first_time, first, last_time, last
+             FROM newer.{table} AS rollup
+             JOIN newer.tags AS tag ON tag.id = rollup.tag
+             JOIN main.tags AS old ON old.name = tag.name AND old.unit IS tag.unit"
+        ))?;
+    }
+    transaction
+        .execute("UPDATE main.head SET last_seq = ?1, rolled_seq = (SELECT rolled_seq FROM newer.head)", [after])?;
     transaction.commit()?;
     connection.execute_batch("DETACH DATABASE newer")?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;

@@ -31,11 +31,14 @@ enum Column {
     Plain,
     /// Microseconds since 1970.
     Time,
+    Float,
 }
 
 /// Every table but `readings` and `head`, in an order in which it can be filled.
-const TABLES: [(&str, &str, &[Column]); 5] = {
-    use Column::{Plain, Time};
+const TABLES: [(&str, &str, &[Column]); 7] = {
+    use Column::{Float, Plain, Time};
+    const ROLLUP: &[Column] = &[Time, Plain, Plain, Plain, Float, Float, Time, Float, Time, Float];
+    const OF_ROLLUP: &str = "start, tag, readings, bad, minimum, maximum, first_time, first, last_time, last";
     [
         ("epochs", "number, epoch, first_seq, started_at", &[Plain, Plain, Plain, Time]),
         ("tags", "id, name, unit", &[Plain; 3]),
@@ -50,6 +53,8 @@ const TABLES: [(&str, &str, &[Column]); 5] = {
             "number, at_seq, first_seq, first_time, last_time, readings, reason",
             &[Plain, Plain, Plain, Time, Time, Plain, Plain],
         ),
+        ("rollups_minute", OF_ROLLUP, ROLLUP),
+        ("rollups_hour", OF_ROLLUP, ROLLUP),
     ]
 };
 
@@ -93,7 +98,8 @@ pub fn to_postgres(from: &Path, to: &str, progress: &mut dyn FnMut(u64, u64)) ->
         "SELECT setval(pg_get_serial_sequence('tags', 'id'), (SELECT coalesce(max(id), 0) + 1 FROM tags), false)",
     )?;
     let moved = copy_readings(&mut source, &mut transaction, progress)?;
-    transaction.execute("UPDATE head SET last_seq = $1", &[&expected.last_seq])?;
+    let rolled_seq: i64 = tables.query_row("SELECT rolled_seq FROM head", [], |row| row.get(0))?;
+    transaction.execute("UPDATE head SET last_seq = $1, rolled_seq = $2", &[&expected.last_seq, &rolled_seq])?;
     expected.check_unchanged(&target::bearings(&mut transaction)?)?;
     let there: i64 = transaction.query_one("SELECT count(*) FROM readings", &[])?.get(0);
     if unsigned(there) != moved {
@@ -128,8 +134,9 @@ fn copy_table(
                     line.push_str(&Timestamp::from_micros(micros).unwrap_or(Timestamp::EPOCH).with_micros());
                 }
                 (ValueRef::Integer(number), Column::Plain) => line.push_str(&number.to_string()),
+                (ValueRef::Real(number), Column::Float) => line.push_str(&format!("{number:?}")),
                 (ValueRef::Text(text), _) => escape(&mut line, &String::from_utf8_lossy(text)),
-                (ValueRef::Real(_) | ValueRef::Blob(_), _) => {
+                (ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Blob(_), _) => {
                     return Err(StoreError::Refused(format!("a row of {table} holds what it cannot hold")));
                 }
             }
