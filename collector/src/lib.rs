@@ -7,6 +7,7 @@
 
 mod accept;
 mod account;
+mod history;
 mod import;
 mod live;
 mod once;
@@ -54,7 +55,8 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     // Answering from here on: a spool that a long outage has left takes a while to read.
     let account = Arc::new(Account::new(&sources));
     let health = Health::bind(0).await?;
-    health.serve(control.clone(), account.clone(), live::routes(account.clone()));
+    let looked_at = live::routes(account.clone()).merge(history::routes(root, &database, &control));
+    health.serve(control.clone(), account.clone(), looked_at);
     let folder = root.collector_state().join("spool");
     let spool = Spool::open(&folder, settings.spool_max_bytes, settings.low_disk_reserve_bytes)?;
     let spool = Arc::new(Mutex::new(spool));

@@ -25,6 +25,8 @@ pub struct Plant {
     settings: Vec<(String, String)>,
     /// Further arguments of `watchdog run`.
     pub run_with: Vec<String>,
+    /// And what it finds in its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 pub const PIN: &str = "482915";
@@ -45,7 +47,7 @@ impl Plant {
         run(&mut command).good();
         let any = ["AGENT_PORT", "PORTAL_PORT", "METRICS_PORT"].map(|key| (key.to_owned(), "0".to_owned()));
         let (root, database) = (root.to_owned(), database.to_owned());
-        Self { root, database, running: None, settings: any.into(), run_with: Vec::new() }
+        Self { root, database, running: None, settings: any.into(), run_with: Vec::new(), environment: Vec::new() }
     }
 
     /// Overrides a key of `config.txt` from the next start on.
@@ -60,6 +62,7 @@ impl Plant {
     pub fn start(&mut self) {
         let mut command = self.command("watchdog");
         command.arg("run").arg("--root").arg(&self.root).args(&self.run_with);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.spawn(command);
     }
 

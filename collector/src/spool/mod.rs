@@ -158,7 +158,7 @@ impl Spool {
         }
         let written = self.write(readings)?;
         self.losing = None;
-        self.rate.appended(written);
+        self.rate.appended(written, Instant::now());
         Ok(())
     }
 
@@ -304,7 +304,7 @@ impl Spool {
         }
         let free = durable::free_bytes(&self.folder).unwrap_or(0).saturating_sub(self.disk_reserve_bytes);
         let room = self.max_bytes.saturating_sub(self.bytes()).min(free);
-        stock.seconds_left = self.rate.seconds_for(room);
+        stock.seconds_left = self.rate.seconds_for(room, Instant::now());
         stock
     }
 
@@ -333,28 +333,32 @@ impl Spool {
     }
 }
 
-/// Bytes a second, smoothed.
+/// Bytes a second: all bytes of the last while by all of its time. Of batches that come unevenly, the mean of their own rates
+/// would be far above it.
 #[derive(Default)]
 struct Rate {
-    bytes_per_second: f64,
+    bytes: f64,
+    seconds: f64,
     last: Option<Instant>,
 }
 
+/// What lies so long back counts a third.
+const RATE_OVER: Duration = Duration::from_secs(120);
+
 impl Rate {
-    fn appended(&mut self, bytes: u64) {
-        let now = Instant::now();
-        if let Some(last) = self.last {
-            let rate = bytes as f64 / now.duration_since(last).as_secs_f64().max(0.001);
-            self.bytes_per_second = match self.bytes_per_second {
-                0.0 => rate,
-                before => before + (rate - before) * 0.1,
-            };
+    fn appended(&mut self, bytes: u64, now: Instant) {
+        if let Some(last) = self.last.replace(now) {
+            let passed = now.duration_since(last).as_secs_f64();
+            let fading = (-passed / RATE_OVER.as_secs_f64()).exp();
+            self.bytes = self.bytes * fading + bytes as f64;
+            self.seconds = self.seconds * fading + passed;
         }
-        self.last = Some(now);
     }
 
-    fn seconds_for(&self, bytes: u64) -> Option<f64> {
-        (self.bytes_per_second > 0.0).then(|| (bytes as f64 / self.bytes_per_second).round())
+    fn seconds_for(&self, bytes: u64, now: Instant) -> Option<f64> {
+        // While nothing comes, the rate becomes less.
+        let since = self.last.map_or(0.0, |last| now.duration_since(last).as_secs_f64());
+        (self.bytes > 0.0).then(|| (bytes as f64 * (self.seconds + since) / self.bytes).round())
     }
 }
 
@@ -375,6 +379,24 @@ mod tests {
             quality: Quality::GOOD,
             text,
         }
+    }
+
+    #[test]
+    fn how_long_the_room_lasts_is_right_however_unevenly_batches_come() {
+        for gaps in [[1.0, 1.0, 1.0], [0.2, 0.2, 2.6], [0.1, 1.0, 5.0]] {
+            let (mut rate, mut now, mut bytes) = (Rate::default(), Instant::now(), 0);
+            let start = now;
+            rate.appended(1000, now);
+            for gap in gaps.iter().cycle().take(600) {
+                now += Duration::from_secs_f64(*gap);
+                rate.appended(1000, now);
+                bytes += 1000;
+            }
+            let right = 1e7 * now.duration_since(start).as_secs_f64() / f64::from(bytes);
+            let told = rate.seconds_for(10_000_000, now).unwrap();
+            assert!((0.9..1.1).contains(&(told / right)), "{gaps:?}: {told} instead of {right}");
+        }
+        assert_eq!(Rate::default().seconds_for(1, Instant::now()), None);
     }
 
     fn open(folder: &Path) -> Spool {

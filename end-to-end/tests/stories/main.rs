@@ -4,12 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a story that goes wrong says where")]
 
 mod bad_input;
+mod clocks;
 mod confinement;
 mod crashes;
 mod database_crashes;
+mod debian;
 mod door;
 mod exactness;
 mod fleet;
+mod full_disk;
 mod gathering;
 mod keys;
 mod modbus;

@@ -35,7 +35,7 @@ fn install(root: &InstallRoot, service: &Service, unit: &Path) -> Result<(), Fai
         add_users(users)?;
     }
     durable::replace(unit, text.as_bytes(), Access::Shared)?;
-    systemctl(&["daemon-reload"])?;
+    reload()?;
     systemctl(&["enable", "--quiet", &service.name])?;
     println!("{} is installed, and starts with the machine", unit.display());
     println!("start it now with: watchdog service start --root {}", root.path().display());
@@ -46,9 +46,12 @@ fn uninstall(service: &Service, unit: &Path) -> Result<(), Failure> {
     if !unit.exists() {
         return Err(Failure::failed(format!("{} is not there: nothing is installed under this name", unit.display())));
     }
-    systemctl(&["disable", "--quiet", "--now", &service.name])?;
+    if is_running() {
+        systemctl(&["stop", &service.name])?;
+    }
+    systemctl(&["disable", "--quiet", &service.name])?;
     durable::remove(unit)?;
-    systemctl(&["daemon-reload"])?;
+    reload()?;
     if let Some(users) = &service.users {
         for program in PROGRAMS {
             run("userdel", &[&format!("{users}-{program}")])?;
@@ -76,6 +79,15 @@ fn add_users(users: &str) -> Result<(), Failure> {
 fn is_known(kind: &str, name: &str) -> bool {
     let mut getent = Command::new("getent");
     getent.args([kind, name]).stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// In an image that is being made, units are laid and nothing runs.
+fn is_running() -> bool {
+    Path::new("/run/systemd/system").exists()
+}
+
+fn reload() -> Result<(), Failure> {
+    if is_running() { systemctl(&["daemon-reload"]) } else { Ok(()) }
 }
 
 fn systemctl(arguments: &[&str]) -> Result<(), Failure> {
