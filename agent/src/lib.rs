@@ -11,6 +11,8 @@ mod session;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::routing::get;
+use axum::{Json, Router};
 use config::{InstallRoot, Settings};
 use daemon::{Control, Health};
 use protocol::control::{FromChild, Role};
@@ -26,6 +28,9 @@ use exchange::update::Deliveries;
 use server::certificate::Certificate;
 use server::connections::Connections;
 use session::Sessions;
+
+/// So many are shown.
+const PAST_SESSIONS: usize = 200;
 
 /// What every request may need.
 pub(crate) struct Agent {
@@ -81,7 +86,10 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
 
     let listener = server::bind(&agent.settings).await?;
     let address = listener.local_addr().map_err(|error| Failure::failed(error.to_string()))?;
-    Health::bind(0).await?.serve(agent.control.clone(), agent.account.clone(), axum::Router::new());
+    let of_sessions = agent.clone();
+    let past = async move || Json(of_sessions.sessions.past(PAST_SESSIONS));
+    let more = Router::new().route("/sessions", get(past));
+    Health::bind(0).await?.serve(agent.control.clone(), agent.account.clone(), more);
     agent.control.listening(Role::Service, &format!("https://{address}"));
     agent.control.say(&FromChild::Ready { version: daemon::version().to_owned() });
     agent.tell_exported();

@@ -10,7 +10,7 @@ use crate::source::{Shown, gather_all};
 /// Gathers every source once and prints what came; nothing is stored.
 ///
 /// # Errors
-/// Bad configuration.
+/// Bad configuration; exit code 69 if nothing at all could be read.
 pub async fn gather_once(root: &InstallRoot) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
@@ -18,8 +18,12 @@ pub async fn gather_once(root: &InstallRoot) -> Result<(), Failure> {
     if sources.0.is_empty() {
         return Err(Failure::configuration(format!("{} names no source; add one", root.sources_file().display())));
     }
-    println!("{}", table(&gather_all(&sources, root).await));
-    Ok(())
+    let gathered = gather_all(&sources, root).await;
+    println!("{}", table(&gathered));
+    match gathered.iter().all(|shown| shown.reading.quality.is_bad()) {
+        true => Err(Failure::unreachable("nothing could be read")),
+        false => Ok(()),
+    }
 }
 
 fn table(gathered: &[Shown]) -> Table {

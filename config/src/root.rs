@@ -43,6 +43,11 @@ impl InstallRoot {
         self.0.join("state")
     }
 
+    /// What has happened, for the portal and for people.
+    pub fn events_log(&self) -> PathBuf {
+        self.0.join("logs/events.jsonl")
+    }
+
     pub fn boot_record(&self) -> PathBuf {
         self.0.join("state/boot")
     }

@@ -198,6 +198,20 @@ impl Settings {
                 mistakes.push(Mistake { file: format!("environment variable {name}"), line: None, what });
             }
         }
+        let ports = [
+            ("AGENT_PORT", settings.agent_port),
+            ("PORTAL_PORT", settings.portal_port),
+            ("METRICS_PORT", settings.metrics_port),
+        ];
+        for (at, (key, port)) in ports.iter().enumerate() {
+            let taken = ports[..at].iter().find(|(_, other)| other == port && *port != 0);
+            if let Some((other, _)) = taken {
+                let line = seen.iter().find(|(name, _)| name == key).map(|(_, line)| *line);
+                let what = format!("{key}: {port} is that of {other} already");
+                mistakes.push(Mistake { file: file.to_owned(), line, what });
+            }
+        }
+        mistakes.sort_by_key(|mistake| mistake.line);
         if mistakes.is_empty() { Ok(settings) } else { Err(Mistakes(mistakes)) }
     }
 
@@ -373,6 +387,13 @@ mod tests {
     fn the_environment_comes_last() {
         let environment = |name: &str| (name == "PLANTLINK_AGENT_PORT").then(|| "1234".to_owned());
         assert_eq!(Settings::parse("AGENT_PORT = 1\n", "config.txt", environment).unwrap().agent_port, 1234);
+    }
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let mistakes = parse("PORTAL_PORT = 9876\nMETRICS_PORT = 0\n").unwrap_err();
+        assert_eq!(mistakes.to_string(), "config.txt:1: PORTAL_PORT: 9876 is that of AGENT_PORT already");
+        assert!(parse("PORTAL_PORT = 0\nMETRICS_PORT = 0\nAGENT_PORT = 0\n").is_ok());
     }
 
     #[test]

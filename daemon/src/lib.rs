@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 
 use protocol::Failure;
 
-pub use ask::ask;
+pub use ask::{ask, ask_for_stream};
 pub use control::{Control, PHASE, SUPERVISED};
 pub use health::{Health, Readiness};
 pub use listen::{LAST_PORT, bind};

@@ -14,7 +14,7 @@ struct Asset {
     text: &'static str,
 }
 
-const ASSETS: [Asset; 4] = [
+const ASSETS: [Asset; 8] = [
     Asset { name: "portal.css", content_type: "text/css; charset=utf-8", text: include_str!("../assets/portal.css") },
     Asset {
         name: "portal.js",
@@ -26,6 +26,23 @@ const ASSETS: [Asset; 4] = [
         content_type: "text/javascript; charset=utf-8",
         text: include_str!("../assets/update.js"),
     },
+    Asset {
+        name: "trend.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("../assets/trend.js"),
+    },
+    Asset {
+        name: "settings.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("../assets/settings.js"),
+    },
+    // uPlot 1.6.32, as its makers publish it; its licence lies beside it.
+    Asset {
+        name: "uplot.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("../assets/uplot.js"),
+    },
+    Asset { name: "uplot.css", content_type: "text/css; charset=utf-8", text: include_str!("../assets/uplot.css") },
     Asset { name: "icon.svg", content_type: "image/svg+xml", text: include_str!("../assets/icon.svg") },
 ];
 

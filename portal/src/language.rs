@@ -180,6 +180,134 @@ table! {
         "Портал працює без нагляду й не знає, де значення. Запустіть службу Plantlink на цьому ПК.",
         "Le portail fonctionne sans surveillance et ne sait pas où sont les valeurs. Démarrez le service Plantlink sur ce PC.";
 
+    // A tag's trend.
+    trend: "Trend", "Графік", "Courbe";
+    period: "Period", "Період", "Période";
+    look_elsewhere: "Look elsewhere", "Інший проміжок", "Voir ailleurs";
+    earlier: "Earlier", "Раніше", "Plus tôt";
+    later_on: "Later on", "Згодом", "Ensuite";
+    closer: "Closer", "Ближче", "Plus près";
+    wider: "Wider", "Ширше", "Plus large";
+    trend_of: "Trend of {}", "Графік: {}", "Courbe de {}";
+    smallest: "Smallest", "Найменше", "Minimum";
+    largest: "Largest", "Найбільше", "Maximum";
+    band_means: "from smallest to largest", "від найменшого до найбільшого", "du minimum au maximum";
+    nothing_means: "no values", "значень немає", "pas de valeurs";
+    poor_means: "bad quality", "погана якість", "mauvaise qualité";
+    zoom_means: "Drag over the chart to look closer.", "Проведіть по графіку, щоб розгледіти ближче.",
+        "Glissez sur la courbe pour voir de plus près.";
+    nothing_then: "Nothing was stored in this period.", "За цей період нічого не збережено.",
+        "Rien n’a été enregistré pendant cette période.";
+    no_trend: "The trend cannot be read at present.", "Зараз графік прочитати не вдається.",
+        "La courbe ne peut pas être lue pour l’instant.";
+    no_such_tag: "Nothing was ever stored of this tag.", "Для цього тега ще нічого не збережено.",
+        "Rien n’a jamais été enregistré pour ce repère.";
+    no_value_now: "No value at present.", "Зараз значення немає.", "Pas de valeur pour l’instant.";
+    download: "Download as CSV", "Завантажити як CSV", "Télécharger en CSV";
+    all_tags: "All tags", "Усі теги", "Tous les repères";
+
+    // Who has fetched what.
+    sessions: "Sessions", "Сеанси", "Sessions";
+    no_sessions: "Headquarters has not been here yet.", "Центральний офіс ще не під’єднувався.",
+        "Le siège n’est pas encore venu.";
+    from_where: "From", "Звідки", "Depuis";
+    key: "Key", "Ключ", "Clé";
+    duration: "Duration", "Тривалість", "Durée";
+    is_silent: "No answer from: {}. It is tried again by itself.", "Не відповідає: {}. Нова спроба буде автоматично.",
+        "Pas de réponse de\u{a0}: {}. Une nouvelle tentative suit d’elle-même.";
+
+    // What has happened.
+    events: "Events", "Події", "Événements";
+    no_events: "Nothing has happened yet.", "Подій ще не було.", "Il ne s’est encore rien passé.";
+    event: "What happened", "Що сталося", "Ce qui s’est passé";
+    detail: "Detail", "Подробиці", "Détail";
+    watchdog: "Watchdog", "Наглядач", "Surveillant";
+    event_started: "Plantlink {} has started.", "Plantlink {} запущено.", "Plantlink {} a démarré.";
+    event_stopped: "Plantlink was stopped.", "Plantlink зупинено.", "Plantlink a été arrêté.";
+    event_restarted: "Restarted: {}.", "Перезапущено: {}.", "Redémarré\u{a0}: {}.";
+    event_fell: "Ended by itself and was started again: {}.", "Завершилося саме й запущено знову: {}.",
+        "S’est arrêté de lui-même et a été relancé\u{a0}: {}.";
+    event_hung: "did not answer", "не відповідало", "ne répondait plus";
+    event_mistake: "A mistake in the settings; they are not taken up.", "Помилка в налаштуваннях; їх не застосовано.",
+        "Une erreur de configuration\u{a0}; elle n’est pas prise en compte.";
+    event_taken: "New settings were taken up.", "Застосовано нові налаштування.", "Une nouvelle configuration est prise en compte.";
+    event_source_back: "Answers again: {}.", "Знову відповідає: {}.", "Répond de nouveau\u{a0}: {}.";
+    event_database_away: "The database takes no readings; they are kept in the buffer.",
+        "База даних не приймає показань; вони зберігаються в буфері.",
+        "La base de données n’accepte pas de mesures\u{a0}; elles sont gardées dans le tampon.";
+    event_database_back: "The database takes readings again.", "База даних знову приймає показання.",
+        "La base de données accepte de nouveau les mesures.";
+    event_losing: "Readings are being lost: there is no room for them.", "Показання втрачаються: для них немає місця.",
+        "Des mesures sont perdues\u{a0}: il n’y a plus de place.";
+    event_lost: "Readings were lost: {}.", "Втрачено показань: {}.", "Mesures perdues\u{a0}: {}.";
+    event_clock: "The clock of this PC jumped by {} s.", "Годинник цього ПК стрибнув на {} с.",
+        "L’horloge de ce PC a sauté de {} s.";
+    event_approved: "The update to version {} was approved.", "Оновлення до версії {} схвалено.",
+        "La mise à jour vers la version {} a été approuvée.";
+    event_refused: "A package was refused: {}.", "Пакет відхилено: {}.", "Un paquet a été refusé\u{a0}: {}.";
+    event_locked: "Too many wrong PINs: locked for {}.", "Забагато неправильних PIN-кодів: заблоковано на {}.",
+        "Trop de codes PIN erronés\u{a0}: bloqué pendant {}.";
+
+    // The settings.
+    settings: "Settings", "Налаштування", "Réglages";
+    language_of_browser: "Kept for this browser. The language of this PC stands in config/config.txt.",
+        "Зберігається для цього браузера. Мова цього ПК задана в config/config.txt.",
+        "Gardée pour ce navigateur. La langue de ce PC est dans config/config.txt.";
+    change_pin: "Change the PIN", "Змінити PIN-код", "Changer le code PIN";
+    pin_now: "PIN until now", "Поточний PIN-код", "Code PIN actuel";
+    pin_new: "New PIN, 4 to 12 digits", "Новий PIN-код, від 4 до 12 цифр", "Nouveau code PIN, de 4 à 12 chiffres";
+    pin_again: "New PIN once more", "Новий PIN-код ще раз", "Nouveau code PIN encore une fois";
+    pins_differ: "The two new PINs are not the same.", "Два нові PIN-коди не збігаються.", "Les deux nouveaux codes PIN diffèrent.";
+    pin_changed: "The PIN is changed.", "PIN-код змінено.", "Le code PIN est changé.";
+    no_such_pin: "A PIN has 4 to 12 digits.", "PIN-код має від 4 до 12 цифр.", "Un code PIN a de 4 à 12 chiffres.";
+    pin_forgotten: "A PIN that nobody remembers is set anew on this PC with “watchdog reset-pin”.",
+        "Якщо PIN-код забуто, новий задають на цьому ПК командою «watchdog reset-pin».",
+        "Un code PIN oublié se redéfinit sur ce PC avec «\u{a0}watchdog reset-pin\u{a0}».";
+    script_for_pin: "To change the PIN, allow JavaScript in this browser.", "Щоб змінити PIN-код, увімкніть JavaScript у цьому браузері.",
+        "Pour changer le code PIN, autorisez JavaScript dans ce navigateur.";
+    sources_mistake: "A mistake in sources.toml: the changes are not taken up, and everything goes on as before.",
+        "Помилка в sources.toml: зміни не застосовано, усе працює, як раніше.",
+        "Une erreur dans sources.toml\u{a0}: les changements ne sont pas pris en compte, tout continue comme avant.";
+
+    // The handbook.
+    help: "Help", "Довідка", "Aide";
+    help_what: "This PC reads the machines and keeps what it reads, so that headquarters can fetch it. It controls nothing: whatever you do on these pages, the machines go on.",
+        "Цей ПК зчитує дані машин і зберігає їх, щоб центральний офіс міг їх забрати. Він нічим не керує: хай що ви робите на цих сторінках, машини працюють далі.",
+        "Ce PC lit les machines et garde ce qu’il lit, pour que le siège vienne le chercher. Il ne commande rien\u{a0}: quoi que vous fassiez sur ces pages, les machines continuent.";
+    help_colours_title: "Grey is good", "Сіре — це добре", "Gris, c’est bon";
+    help_colours: "Everything that is as it should be is grey. Yellow wants a look today; red wants somebody now. The large sentence on the overview says what it is, and the one below it what to do.",
+        "Усе, що в порядку, — сіре. Жовте потребує уваги сьогодні; червоне — негайно. Велике речення на огляді каже, що сталося, а речення під ним — що робити.",
+        "Tout ce qui va bien est gris. Le jaune demande un coup d’œil aujourd’hui\u{a0}; le rouge, quelqu’un tout de suite. La grande phrase de la vue d’ensemble dit ce que c’est, et celle du dessous ce qu’il faut faire.";
+    help_wrong_title: "A device does not answer", "Пристрій не відповідає", "Un appareil ne répond pas";
+    help_wrong: "Check that it has power and that its network cable is plugged in. It is asked again by itself; nothing has to be restarted. If the database is away, readings wait in a buffer; the overview says for how many hours.",
+        "Перевірте живлення та мережевий кабель. Опитування відновиться саме; перезапускати нічого не треба. Якщо база даних недоступна, показання чекають у буфері; на огляді видно, на скільки годин його вистачить.",
+        "Vérifiez qu’il est sous tension et que son câble réseau est branché. Il est interrogé de nouveau de lui-même\u{a0}; rien n’est à redémarrer. Si la base de données est absente, les mesures attendent dans un tampon\u{a0}; la vue d’ensemble dit pour combien d’heures.";
+    help_update_title: "An update has come", "Надійшло оновлення", "Une mise à jour est arrivée";
+    help_update_read: "The header of every page says so. Open “Update” and read what it brings, and from whom.",
+        "Про це каже заголовок кожної сторінки. Відкрийте «Оновлення» і прочитайте, що воно змінює і від кого воно.",
+        "L’en-tête de chaque page le dit. Ouvrez «\u{a0}Mise à jour\u{a0}» et lisez ce qu’elle apporte, et de qui.";
+    help_update_apply: "When it suits you, press Apply and enter the PIN. With Later, nothing changes until you come back to it.",
+        "Коли вам зручно, натисніть «Застосувати» і введіть PIN-код. Якщо «Пізніше» — нічого не зміниться, доки ви не повернетеся.",
+        "Quand cela vous convient, appuyez sur «\u{a0}Installer\u{a0}» et saisissez le code PIN. Avec «\u{a0}Plus tard\u{a0}», rien ne change jusqu’à votre retour.";
+    help_update_wait: "A bar shows how far it is. Readings go on being collected. The page comes back by itself and shows the new version.",
+        "Смуга показує хід. Збирання показань триває. Сторінка відновиться сама й покаже нову версію.",
+        "Une barre montre l’avancement. La collecte des mesures continue. La page revient d’elle-même et montre la nouvelle version.";
+    help_update_failed: "If the new version does not run as it should, the previous one comes back by itself, and the page says what happened. You may switch the PC off at any moment; it finds its way.",
+        "Якщо нова версія працює не так, як слід, попередня повернеться сама, а сторінка скаже, що сталося. Вимкнути ПК можна будь-якої миті; він упорається.",
+        "Si la nouvelle version ne fonctionne pas comme il faut, la précédente revient d’elle-même, et la page dit ce qui s’est passé. Vous pouvez éteindre le PC à tout moment\u{a0}; il s’y retrouve.";
+    help_readings_title: "Values and trends", "Значення та графіки", "Valeurs et courbes";
+    help_readings: "“Readings” shows every value as it is now; type a part of a name to find it. Press a name to see what it did over hours or months; yellow stretches had bad quality, grey ones no values.",
+        "«Показання» показують кожне значення зараз; наберіть частину назви, щоб знайти його. Натисніть назву, щоб побачити години чи місяці; жовті ділянки — погана якість, сірі — значень немає.",
+        "«\u{a0}Mesures\u{a0}» montre chaque valeur actuelle\u{a0}; tapez une partie d’un nom pour la trouver. Appuyez sur un nom pour voir des heures ou des mois\u{a0}; les parties jaunes étaient de mauvaise qualité, les grises sans valeur.";
+    help_pin_title: "The PIN", "PIN-код", "Le code PIN";
+    help_pin: "It is asked for where something is decided. After five wrong ones it is locked for a while, and for longer each time. It can be changed under “Settings”.",
+        "Його питають там, де щось вирішують. Після п’яти помилок він блокується на якийсь час, щоразу на довший. Змінити його можна в «Налаштуваннях».",
+        "Il est demandé là où quelque chose se décide. Après cinq erreurs, il est bloqué un moment, chaque fois plus longtemps. On le change sous «\u{a0}Réglages\u{a0}».";
+    help_call_title: "When you call somebody", "Коли ви телефонуєте", "Quand vous appelez quelqu’un";
+    help_call: "Read out the large sentence and the version from the overview, and the newest lines of “Events”.",
+        "Прочитайте велике речення та версію з огляду, а також найновіші рядки «Подій».",
+        "Lisez la grande phrase et la version de la vue d’ensemble, et les dernières lignes des «\u{a0}Événements\u{a0}».";
+
     // Updates: in the header of every page, and on the overview.
     update: "Update", "Оновлення", "Mise à jour";
     badge_waiting: "Update received v{}", "Отримано оновлення v{}", "Mise à jour reçue v{}";

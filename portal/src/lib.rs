@@ -8,6 +8,7 @@ mod live;
 mod middleware;
 mod numbers;
 mod pages;
+mod plant_link;
 mod refusal;
 mod routes;
 mod sessions;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 
 use crate::live::Live;
 use crate::middleware::KnownHosts;
+use crate::plant_link::PlantLink;
 use crate::sessions::Sessions;
 use crate::update::arrivals::Arrivals;
 
@@ -53,6 +55,7 @@ pub struct Portal {
     supervisor: Arc<dyn Supervisor>,
     status: PlantStatusFeed,
     live: Live,
+    link: PlantLink,
     sessions: Sessions,
     arrivals: Arc<Arrivals>,
     started: Instant,
@@ -74,6 +77,7 @@ impl Portal {
             control,
             supervisor,
             live: Live::new(status.clone()),
+            link: PlantLink::new(status.clone()),
             status,
             sessions: Sessions::default(),
             arrivals,

@@ -25,6 +25,8 @@ pub enum Refusal {
     /// No supervisor, or none that answers.
     Unsupervised,
     NothingWaits,
+    /// A new PIN that is none.
+    NoSuchPin,
     /// Several packages have waited, so somebody may mean another than the one that waits now.
     HashRequired,
     /// By the supervisor, for a reason of its own.
@@ -72,6 +74,7 @@ impl Refusal {
             }
             Self::Unsupervised => (StatusCode::SERVICE_UNAVAILABLE, error("no supervisor")),
             Self::NothingWaits => (StatusCode::CONFLICT, error("nothing waits")),
+            Self::NoSuchPin => (StatusCode::BAD_REQUEST, error("no such pin")),
             Self::HashRequired => (StatusCode::CONFLICT, error("hash required")),
             Self::Refused { status, reason, text } => {
                 (StatusCode::CONFLICT, json!({ "error": status, "reason": reason, "detail": text }))
@@ -87,6 +90,7 @@ impl Refusal {
             Self::LockedOut { seconds } => fill(words.locked_out, &words.span(Duration::from_secs(*seconds))),
             Self::Unsupervised => words.nobody_decides.to_owned(),
             Self::NothingWaits => words.update_none.to_owned(),
+            Self::NoSuchPin => words.no_such_pin.to_owned(),
             Self::HashRequired => words.hash_required.to_owned(),
             Self::Refused { status, .. } if status == "replaced" => words.replaced.to_owned(),
             Self::Refused { .. } => words.refused.to_owned(),

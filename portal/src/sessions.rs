@@ -59,6 +59,10 @@ impl Sessions {
         Some(session.began)
     }
 
+    pub fn end_all(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn living(&self, now: Instant) -> MutexGuard<'_, HashMap<TokenHash, Session>> {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| now.duration_since(session.used) < IDLE_LIMIT);

@@ -108,6 +108,9 @@ fn of_collected(collected: &Collected, words: &Words) -> Vec<Finding> {
         let left = left.map_or_else(|| words.unknown.to_owned(), |left| words.hours_of(left));
         findings.push(Finding::new(gravity, words.store_away, fill(words.store_away_advice, &left)));
     }
+    if collected.sources_mistake.is_some() {
+        findings.push(Finding::new(Gravity::Attention, words.sources_mistake, words.bad_configuration_advice));
+    }
     let silent: Vec<&str> =
         collected.sources.iter().filter(|(_, source)| !source.up).map(|(name, _)| name.as_str()).collect();
     if !silent.is_empty() {

@@ -20,6 +20,8 @@ pub enum FromChild {
     Collected(Collected),
     /// When HQ last pulled, and how the agent sees the store; when it changes.
     Exported(Exported),
+    /// A package that the agent has refused: the code, and why.
+    PackageRefused { code: String, detail: String },
     /// Something that only the supervisor may decide; answered by [`ToChild::Answer`] with the same number.
     Ask { request: u64, question: Question },
     /// From the supervisor to the launcher, about once a second: it lives.
@@ -43,6 +45,8 @@ pub struct Pulse {
 pub enum Question {
     /// Is this the operator's PIN?
     Pin { pin: Secret, caller: Caller },
+    /// Another PIN for the operator, who knows the one until now.
+    ChangePin { pin: Secret, new_pin: Secret, caller: Caller },
     /// Apply the waiting package, if it is the one that was shown.
     Approve { pin: Secret, caller: Caller, manifest_sha256: String },
     /// The operator has read of this package and wants it later.
@@ -297,6 +301,73 @@ impl ChildState {
             Self::Stopped => "stopped",
         }
     }
+}
+
+/// Something that has happened on a plant PC: a line of `logs/events.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub time: Timestamp,
+    pub kind: EventKind,
+    /// A program, a source, a version or a reason, as the kind has it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    /// In the words of whoever noticed it, or a number.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// The watchdog, with this version.
+    Started,
+    Stopped,
+    /// A program, for this reason: `exited`, `hung`, `asked`.
+    Restarted,
+    CrashLoop,
+    BadConfiguration,
+    /// A mistake in a file of the configuration, which is not taken up.
+    ConfigurationMistake,
+    /// Taken up, by these programs.
+    ConfigurationTaken,
+    Unlicensed,
+    SourceSilent,
+    SourceBack,
+    DatabaseAway,
+    DatabaseBack,
+    /// Readings that could not be accepted, for this reason.
+    LosingBegan,
+    /// How many it were.
+    LosingEnded,
+    /// So many readings that the database refuses.
+    ReadingsSetAside,
+    /// By so many seconds.
+    ClockJumped,
+    /// An update of this version waits for the operator.
+    UpdateReceived,
+    UpdateApproved,
+    /// With the code of the refusal.
+    PackageRefused,
+    /// Too many wrong PINs, for so many seconds.
+    LockedOut,
+    /// Of a newer watchdog.
+    #[serde(other)]
+    Other,
+}
+
+/// A line of `logs/sessions.jsonl`, as far as the portal shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PastSession {
+    pub time: Timestamp,
+    pub address: String,
+    /// The id of HQ's key.
+    pub key: String,
+    pub records: u64,
+    pub bytes: u64,
+    pub version_delivered: Option<String>,
+    pub verdict: Option<String>,
+    pub duration_seconds: f64,
+    pub ended: String,
 }
 
 /// The collector's own account.

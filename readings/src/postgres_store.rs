@@ -5,6 +5,8 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use postgres::binary_copy::BinaryCopyInWriter;
+use postgres::types::Type;
 use postgres::{Client, GenericClient, IsolationLevel, Transaction};
 use protocol::Timestamp;
 use protocol::export::Gap;
@@ -224,47 +226,96 @@ fn add_stored(
 fn write_rollups(transaction: &mut Transaction<'_>, rolling: &mut Rolling, seq: i64) -> Result<(), StoreError> {
     let (minutes, hours) = rolling.take();
     for (table, buckets) in [("rollups_minute", minutes), ("rollups_hour", hours)] {
-        let of = |number: fn(&Values) -> f64| -> Vec<Option<f64>> {
-            buckets.iter().map(|(_, rollup)| rollup.values.as_ref().map(number)).collect()
-        };
-        let at = |time: fn(&Values) -> Timestamp| -> Vec<Option<SystemTime>> {
-            let times = buckets.iter().map(|(_, rollup)| rollup.values.as_ref().map(time));
-            times.map(|time| time.map(|time| system_time(time.as_micros()))).collect()
-        };
-        let starts: Vec<SystemTime> = buckets.iter().map(|((start, _), _)| system_time(*start)).collect();
-        let tags: Vec<i32> = buckets.iter().map(|((_, tag), _)| i32::try_from(*tag).unwrap_or_default()).collect();
-        let readings: Vec<i64> = buckets.iter().map(|(_, rollup)| signed(rollup.readings)).collect();
-        let bad: Vec<i64> = buckets.iter().map(|(_, rollup)| signed(rollup.bad)).collect();
-        transaction.execute(
-            &format!(
-                "INSERT INTO {table} AS old (start, tag, readings, bad, minimum, maximum, first_time, first, last_time, last)
-                 SELECT * FROM unnest($1::timestamptz[], $2::integer[], $3::bigint[], $4::bigint[], $5::float8[], $6::float8[],
-                     $7::timestamptz[], $8::float8[], $9::timestamptz[], $10::float8[])
-                 ON CONFLICT (start, tag) DO UPDATE SET
-                     readings = old.readings + excluded.readings, bad = old.bad + excluded.bad,
-                     minimum = least(old.minimum, excluded.minimum), maximum = greatest(old.maximum, excluded.maximum),
-                     first = CASE WHEN coalesce(old.first_time <= excluded.first_time, excluded.first_time IS NULL)
-                         THEN old.first ELSE excluded.first END,
-                     first_time = least(old.first_time, excluded.first_time),
-                     last = CASE WHEN coalesce(old.last_time > excluded.last_time, excluded.last_time IS NULL)
-                         THEN old.last ELSE excluded.last END,
-                     last_time = greatest(old.last_time, excluded.last_time)"
-            ),
-            &[
-                &starts,
-                &tags,
-                &readings,
-                &bad,
-                &of(|values| values.minimum),
-                &of(|values| values.maximum),
-                &at(|values| values.first_time),
-                &of(|values| values.first),
-                &at(|values| values.last_time),
-                &of(|values| values.last),
-            ],
-        )?;
+        let newest: Option<SystemTime> = transaction.query_one(&format!("SELECT max(start) FROM {table}"), &[])?.get(0);
+        // What is newer than everything there is cannot be there already, and need not be looked for.
+        let known = newest.map_or(0, |newest| buckets.partition_point(|((start, _), _)| system_time(*start) <= newest));
+        let (known, new) = buckets.split_at(known);
+        if !known.is_empty() {
+            add_to_rollups(transaction, table, known)?;
+        }
+        if !new.is_empty() {
+            copy_rollups(transaction, table, new)?;
+        }
     }
     transaction.execute("UPDATE head SET rolled_seq = $1", &[&seq])?;
+    Ok(())
+}
+
+fn add_to_rollups(
+    transaction: &mut Transaction<'_>,
+    table: &str,
+    buckets: &[((i64, i64), Rollup)],
+) -> Result<(), StoreError> {
+    let of = |number: fn(&Values) -> f64| -> Vec<Option<f64>> {
+        buckets.iter().map(|(_, rollup)| rollup.values.as_ref().map(number)).collect()
+    };
+    let at = |time: fn(&Values) -> Timestamp| -> Vec<Option<SystemTime>> {
+        let times = buckets.iter().map(|(_, rollup)| rollup.values.as_ref().map(time));
+        times.map(|time| time.map(|time| system_time(time.as_micros()))).collect()
+    };
+    let starts: Vec<SystemTime> = buckets.iter().map(|((start, _), _)| system_time(*start)).collect();
+    let tags: Vec<i32> = buckets.iter().map(|((_, tag), _)| i32::try_from(*tag).unwrap_or_default()).collect();
+    let readings: Vec<i64> = buckets.iter().map(|(_, rollup)| signed(rollup.readings)).collect();
+    let bad: Vec<i64> = buckets.iter().map(|(_, rollup)| signed(rollup.bad)).collect();
+    transaction.execute(
+        &format!(
+            "INSERT INTO {table} AS old (start, tag, readings, bad, minimum, maximum, first_time, first, last_time, last)
+             SELECT * FROM unnest($1::timestamptz[], $2::integer[], $3::bigint[], $4::bigint[], $5::float8[], $6::float8[],
+                 $7::timestamptz[], $8::float8[], $9::timestamptz[], $10::float8[])
+             ON CONFLICT (start, tag) DO UPDATE SET
+                 readings = old.readings + excluded.readings, bad = old.bad + excluded.bad,
+                 minimum = least(old.minimum, excluded.minimum), maximum = greatest(old.maximum, excluded.maximum),
+                 first = CASE WHEN coalesce(old.first_time <= excluded.first_time, excluded.first_time IS NULL)
+                     THEN old.first ELSE excluded.first END,
+                 first_time = least(old.first_time, excluded.first_time),
+                 last = CASE WHEN coalesce(old.last_time > excluded.last_time, excluded.last_time IS NULL)
+                     THEN old.last ELSE excluded.last END,
+                 last_time = greatest(old.last_time, excluded.last_time)"
+        ),
+        &[
+            &starts,
+            &tags,
+            &readings,
+            &bad,
+            &of(|values| values.minimum),
+            &of(|values| values.maximum),
+            &at(|values| values.first_time),
+            &of(|values| values.first),
+            &at(|values| values.last_time),
+            &of(|values| values.last),
+        ],
+    )?;
+    Ok(())
+}
+
+fn copy_rollups(
+    transaction: &mut Transaction<'_>,
+    table: &str,
+    buckets: &[((i64, i64), Rollup)],
+) -> Result<(), StoreError> {
+    const TIME: Type = Type::TIMESTAMPTZ;
+    const NUMBER: Type = Type::FLOAT8;
+    let types = [TIME, Type::INT4, Type::INT8, Type::INT8, NUMBER, NUMBER, TIME, NUMBER, TIME, NUMBER];
+    let columns = "start, tag, readings, bad, minimum, maximum, first_time, first, last_time, last";
+    let copy = transaction.copy_in(&format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)"))?;
+    let mut copy = BinaryCopyInWriter::new(copy, &types);
+    for ((start, tag), Rollup { readings, bad, values }) in buckets {
+        let at = |time: fn(&Values) -> Timestamp| values.as_ref().map(time).map(|time| system_time(time.as_micros()));
+        let of = |number: fn(&Values) -> f64| values.as_ref().map(number);
+        copy.write(&[
+            &system_time(*start),
+            &i32::try_from(*tag).unwrap_or_default(),
+            &signed(*readings),
+            &signed(*bad),
+            &of(|values| values.minimum),
+            &of(|values| values.maximum),
+            &at(|values| values.first_time),
+            &of(|values| values.first),
+            &at(|values| values.last_time),
+            &of(|values| values.last),
+        ])?;
+    }
+    copy.finish()?;
     Ok(())
 }
 

@@ -29,6 +29,9 @@ const READ_SINCE: &str = "SELECT seq, time, tag, value, quality, text FROM readi
 /// Whoever reads a span comes by each page once: SQLite's usual 2 MB would keep pages that nobody wants again. In KiB.
 const CACHE_OF_A_READER: &str = "PRAGMA cache_size = -128";
 
+/// How long the write-ahead log becomes, in pages of 4 KiB: what every batch changes goes into the file once for all of it.
+const LOG_PAGES: i64 = 4_000;
+
 /// Pages at a time: other writers wait for it.
 const GIVE_BACK: &str = "PRAGMA incremental_vacuum(2000)";
 
@@ -55,6 +58,7 @@ impl SqliteStore {
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(named)?;
         switch_to_wal(&connection).map_err(named)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(named)?;
+        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).map_err(named)?;
         lay_schema(&mut connection, schema).map_err(|error| match error {
             StoreError::Disk(text) => StoreError::Disk(format!("{}: {text}", path.display())),
             other => other,

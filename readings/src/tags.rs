@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::error::StoreError;
 use crate::reading::Reading;
 
 /// Ids of tags that are committed, by name.
-pub struct Ids<Id>(HashMap<Arc<str>, OfName<Id>>);
+pub struct Ids<Id>(HashMap<Arc<str>, OfName<Id>, RandomState>);
 
 /// By unit; few names have more than one.
 type OfName<Id> = Vec<(Option<Arc<str>>, Id)>;
 
 impl<Id> Default for Ids<Id> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(HashMap::default())
     }
 }
 

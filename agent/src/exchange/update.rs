@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use config::InstallRoot;
 use http_body_util::BodyExt as _;
-use protocol::control::{Answer, Question};
+use protocol::control::{Answer, FromChild, Question};
 use semver::Version;
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt as _, BufWriter};
@@ -61,6 +61,9 @@ struct Announced {
     signature: Vec<u8>,
 }
 
+/// Of what is wrong with a package, so much is told the operator.
+const LONGEST_DETAIL: usize = 300;
+
 /// Why a delivery is refused.
 enum Refused {
     Package(Refusal),
@@ -93,6 +96,10 @@ pub async fn update(
     });
     if let Err(refused) = &outcome {
         tracing::warn!(key = %session.key_id, version, verdict, detail = refused.detail(), "a delivery was refused");
+        if let Refused::Package(Refusal { code, detail }) = refused {
+            let detail = detail.chars().take(LONGEST_DETAIL).collect();
+            agent.control.say(&FromChild::PackageRefused { code: code.word().to_owned(), detail });
+        }
         drop_rest(body);
     }
     (status, Json(answer)).into_response()

@@ -28,6 +28,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use config::{AuthForms, InstallRoot, Settings};
 use protocol::Timestamp;
+use protocol::control::PastSession;
 use protocol::session::{AuthRequest, AuthResponse, Challenge, ErrorBody, challenge_message, refusal as refused};
 use protocol::signing::PublicKey;
 
@@ -70,6 +71,11 @@ impl Sessions {
             tokens: Tokens::new(root.sessions_log()),
             account,
         }
+    }
+
+    /// What earlier sessions did, the newest first.
+    pub fn past(&self, at_most: usize) -> Vec<PastSession> {
+        self.tokens.past(at_most)
     }
 
     fn judge(

@@ -1,12 +1,13 @@
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use protocol::Timestamp;
+use protocol::control::PastSession;
 use serde::Serialize;
 
 use super::Form;
@@ -55,6 +56,9 @@ const LIVES: Duration = Duration::from_secs(5 * 60);
 const QUIET: Duration = Duration::from_secs(3);
 /// Of a right signature there can be many; the oldest make room.
 const MOST: usize = 10_000;
+const LARGEST_LOG: u64 = 4 << 20;
+/// About.
+const LONGEST_LINE: u64 = 512;
 
 impl Tokens {
     pub fn new(log: PathBuf) -> Self {
@@ -124,13 +128,39 @@ impl Tokens {
     fn write(&self, record: &Record) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
+        if std::fs::metadata(&self.log).is_ok_and(|metadata| metadata.len() > LARGEST_LOG) {
+            // In place: the folder is not the agent's to write.
+            let newest = newest_lines(&self.log, LARGEST_LOG / 2)?;
+            std::fs::write(&self.log, newest)?;
+        }
         // One write a line, so that a reader never sees half of one that is followed by another.
         OpenOptions::new().create(true).append(true).open(&self.log)?.write_all(&line)
+    }
+
+    /// The newest first, at most so many.
+    pub fn past(&self, at_most: usize) -> Vec<PastSession> {
+        let newest = newest_lines(&self.log, at_most as u64 * LONGEST_LINE).unwrap_or_default();
+        let lines = newest.split(|byte| *byte == b'\n').rev();
+        lines.filter_map(|line| serde_json::from_slice(line).ok()).take(at_most).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The end of a file, from a line's beginning on.
+fn newest_lines(path: &Path, at_most: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let skipped = file.metadata()?.len().saturating_sub(at_most);
+    file.seek(SeekFrom::Start(skipped))?;
+    let mut lines = Vec::new();
+    file.take(at_most).read_to_end(&mut lines)?;
+    if skipped > 0 {
+        let first = lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |end| end + 1);
+        lines.drain(..first);
+    }
+    Ok(lines)
 }
 
 impl Session {

@@ -66,22 +66,21 @@ const MOST_TAGS: i64 = 100_000;
 
 impl Sources {
     /// # Errors
-    /// All [`Mistakes`] at once, but for TOML that cannot be read on from.
+    /// All [`Mistakes`] at once, as far as TOML can be read on from them.
     pub fn read(path: &Path) -> Result<Self, Mistakes> {
         Self::parse(&mistake::read(path)?, &path.display().to_string())
     }
 
     fn parse(text: &str, file: &str) -> Result<Self, Mistakes> {
         let mut checks = Checks::new(text, file);
-        let parsed: File = toml::from_str(text).map_err(|error| {
-            checks.mistake_at(error.span().map(|span| span.start), error.message().replace('\n', " "))
-        })?;
+        let Some(parsed) = checks.read::<File>() else { return Err(checks.mistakes()) };
         let mut sources = Vec::new();
         sources.extend(parsed.simulator.into_iter().map(|source| Source::Simulator(source.check(&mut checks))));
         sources.extend(parsed.modbus.into_iter().map(|source| Source::Modbus(source.check(&mut checks))));
         sources.extend(parsed.mqtt.into_iter().map(|source| Source::Mqtt(source.check(&mut checks))));
         sources.extend(parsed.opcua.into_iter().map(|source| Source::Opcua(source.check(&mut checks))));
-        checks.end().map(|()| Self(sources))
+        let mistakes = checks.mistakes();
+        if mistakes.0.is_empty() { Ok(Self(sources)) } else { Err(mistakes) }
     }
 }
 
@@ -148,6 +147,19 @@ mod tests {
         ] {
             assert_eq!(Sources::parse(text, "sources.toml").unwrap_err().0[0].line, Some(line), "{text}");
         }
+    }
+
+    #[test]
+    fn mistakes_of_form_do_not_hide_those_behind_them() {
+        let text = "[[simulator]]\nname = \"x\"\ntags = 1\ncolour = 1\nsize = 2\n\n[[simulator]]\nname = \"x\"\ntags = 0\n\n\
+            [[mqtt]]\nname = \"cell\"\nhost = 5\n";
+        let mistakes = Sources::parse(text, "sources.toml").unwrap_err();
+        let lines: Vec<_> = mistakes.0.iter().map(|mistake| mistake.line.unwrap()).collect();
+        assert_eq!(lines, [4, 5, 8, 9, 13], "{mistakes:?}");
+        let text = text.replace("host = 5", "host = \"broker\"");
+        let mistakes = Sources::parse(&text, "sources.toml").unwrap_err();
+        let lines: Vec<_> = mistakes.0.iter().map(|mistake| mistake.line.unwrap()).collect();
+        assert_eq!(lines, [4, 5, 8, 9], "{mistakes:?}");
     }
 
     const MODBUS: &str = "[[modbus]]\nname = \"press\"\naddress = \"10.0.0.5\"\nunit_id = 3\n\n\

@@ -22,7 +22,13 @@ pub fn page(portal: &Portal, visitor: Visitor, view: View, body: &Markup) -> Mar
                 link rel="stylesheet" href=(assets::address("portal.css"));
                 script src=(assets::address("portal.js")) defer {}
                 @if view == View::Update { script src=(assets::address("update.js")) defer {} }
-                @if view != View::NotFound {
+                @if view == View::Settings { script src=(assets::address("settings.js")) defer {} }
+                @if view == View::Trend {
+                    link rel="stylesheet" href=(assets::address("uplot.css"));
+                    script src=(assets::address("uplot.js")) defer {}
+                    script src=(assets::address("trend.js")) defer {}
+                }
+                @if !matches!(view, View::NotFound | View::Settings | View::Help | View::Trend) {
                     noscript { meta http-equiv="refresh" content="5"; }
                 }
             }

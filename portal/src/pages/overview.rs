@@ -154,13 +154,6 @@ fn in_words<'a>(state: ChildState, updating: bool, words: &Words) -> (Gravity, &
 }
 
 /// What the programs themselves say of it, for whoever is called.
-fn details(status: &PlantStatus) -> Vec<String> {
-    let mut details = status.problems.clone();
-    if let Some(collected) = &status.collected {
-        let failing = collected.sources.iter().filter(|(_, source)| !source.up);
-        details.extend(failing.filter_map(|(name, source)| Some(format!("{name}: {}", source.error.as_ref()?))));
-        details.extend(collected.store_error.clone());
-    }
-    details.dedup();
-    details
+fn details(status: &PlantStatus) -> &[String] {
+    &status.problems
 }

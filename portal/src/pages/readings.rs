@@ -99,7 +99,7 @@ fn table(shown: &[&LiveValue], snapshot: &Snapshot, words: &Words) -> Markup {
             tbody {
                 @for value in shown {
                     tr {
-                        th scope="row" { (value.tag) }
+                        th scope="row" { a href=(super::trend::link(&value.tag)) { (value.tag) } }
                         td class={ "value " (kind(value)) } { (measured(value, words)) }
                         td.quality { (quality(value.quality, words)) }
                         td.age { (words.age(snapshot.age(value))) }
@@ -115,7 +115,7 @@ fn kind(value: &LiveValue) -> &'static str {
     if value.text.is_none() { "number" } else { "text" }
 }
 
-fn measured(value: &LiveValue, words: &Words) -> Markup {
+pub fn measured(value: &LiveValue, words: &Words) -> Markup {
     let text = value.text.clone().or_else(|| value.value.map(|number| words.measured(number)));
     html! {
         @if let Some(text) = text { b { (text) } } @else { "–" }
@@ -124,7 +124,7 @@ fn measured(value: &LiveValue, words: &Words) -> Markup {
 }
 
 /// The two highest bits of an OPC quality say whether a value can be used; the rest says why not.
-fn quality(quality: u8, words: &Words) -> Markup {
+pub fn quality(quality: u8, words: &Words) -> Markup {
     const NOT_CONNECTED: u8 = 8;
     const NO_COMMUNICATION: u8 = 24;
     let (class, word) = match (quality >> 6, quality & 0b11_1100) {

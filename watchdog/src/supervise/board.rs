@@ -7,11 +7,16 @@ use std::time::{Duration, Instant};
 
 use daemon::{Metrics, Readiness};
 use protocol::Timestamp;
-use protocol::control::{ChildState, ChildStatus, Collected, Exported, PendingState, PlantStatus, Pulse, UpdateStatus};
+use protocol::control::{
+    ChildState, ChildStatus, Collected, EventKind, Exported, PendingState, PlantStatus, Pulse, UpdateStatus,
+};
 use tokio::sync::watch;
 use updater::boot_record::{BootRecord, Phase};
 
+use super::journal::Journal;
+
 pub struct Board {
+    pub journal: Arc<Journal>,
     state: Mutex<State>,
     /// Names of children that are ready.
     ready: watch::Sender<Vec<String>>,
@@ -42,7 +47,7 @@ const OLD: &str = "everything goes on with the configuration from before";
 const METRICS_WITHIN: Duration = Duration::from_secs(2);
 
 impl Board {
-    pub fn new(children: &[&str], metrics_address: String, record: &BootRecord) -> Self {
+    pub fn new(children: &[&str], metrics_address: String, record: &BootRecord, journal: Arc<Journal>) -> Self {
         let child = |name: &&str| ChildStatus {
             name: (*name).to_owned(),
             pid: None,
@@ -74,6 +79,7 @@ impl Board {
             first_ended: None,
         };
         Self {
+            journal,
             state: Mutex::new(state),
             ready: watch::channel(Vec::new()).0,
             news: watch::channel(0).0,
@@ -140,6 +146,11 @@ impl Board {
             }
         });
         if let Some(reason) = reason {
+            match state {
+                ChildState::CrashLoop => self.journal.note(EventKind::CrashLoop, name, reason),
+                ChildState::BadConfiguration => self.journal.note(EventKind::BadConfiguration, name, ""),
+                _ => self.journal.note(EventKind::Restarted, name, reason),
+            }
             self.with(|board| *board.restarts.entry((name.to_owned(), reason)).or_default() += 1);
         }
     }
@@ -176,6 +187,7 @@ impl Board {
     }
 
     pub fn collected(&self, collected: Collected) {
+        self.journal.collected(&collected);
         self.with(|state| {
             state.status.spool_readings = collected.spool_readings;
             state.status.collected = Some(collected);

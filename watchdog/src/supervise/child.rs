@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use config::{InstallRoot, Settings};
 use daemon::Control;
 use protocol::Exit;
-use protocol::control::{Answer, ChildState, FromChild, Role, ToChild};
+use protocol::control::{Answer, ChildState, EventKind, FromChild, Role, ToChild};
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -290,6 +290,9 @@ impl Mouth {
             FromChild::Listening { role: Role::Health, url } => self.board.health_at(name, &url),
             FromChild::Ready { version } => self.board.is_ready(name, version),
             FromChild::Collected(collected) => self.board.collected(collected),
+            FromChild::PackageRefused { code, detail } => {
+                self.board.journal.note(EventKind::PackageRefused, &code, &detail);
+            }
             FromChild::Exported(exported) => self.board.exported(exported),
             FromChild::Ask { request, question } => {
                 let (answers, desk) = (self.answers.clone(), desk.clone());

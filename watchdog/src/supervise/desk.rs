@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use config::InstallRoot;
-use protocol::control::{Answer, PendingState, Question};
+use protocol::control::{Answer, Caller, EventKind, PendingState, Question, Secret};
 use tokio::sync::Notify;
 use updater::approval::{self, NotApproved};
 use updater::pending::{self, NotTaken};
@@ -38,7 +38,10 @@ impl Desk {
     /// Only the child that a question belongs to may ask it.
     pub async fn answer(self: Arc<Self>, child: &'static str, question: Question) -> Answer {
         let may = match &question {
-            Question::Pin { .. } | Question::Approve { .. } | Question::Postpone { .. } => child == "portal",
+            Question::Pin { .. }
+            | Question::ChangePin { .. }
+            | Question::Approve { .. }
+            | Question::Postpone { .. } => child == "portal",
             Question::TakeIn { .. } => child == "agent",
         };
         if !may {
@@ -57,13 +60,39 @@ impl Desk {
 
     fn judge(&self, question: Question) -> Answer {
         match question {
-            Question::Pin { pin, caller } => self.pin.judge(&pin.0, caller),
-            Question::Approve { pin, caller, manifest_sha256 } => match self.pin.judge(&pin.0, caller) {
+            Question::Pin { pin, caller } => self.judge_pin(&pin, caller),
+            Question::ChangePin { pin, new_pin, caller } => match self.judge_pin(&pin, caller) {
+                Answer::Done => self.change_pin(new_pin),
+                no => no,
+            },
+            Question::Approve { pin, caller, manifest_sha256 } => match self.judge_pin(&pin, caller) {
                 Answer::Done => self.approve(&manifest_sha256),
                 no => no,
             },
             Question::Postpone { manifest_sha256 } => self.postpone(&manifest_sha256),
             Question::TakeIn { file } => self.take_in(&file),
+        }
+    }
+
+    fn judge_pin(&self, pin: &Secret, caller: Caller) -> Answer {
+        let answer = self.pin.judge(&pin.0, caller);
+        if let Answer::LockedOut { seconds } = &answer
+            && self.pin.has_just_locked(caller)
+        {
+            let place = if caller == Caller::Local { "local" } else { "remote" };
+            self.board.journal.note(EventKind::LockedOut, place, &seconds.to_string());
+        }
+        answer
+    }
+
+    /// `config.txt` and the like are a person's; this one line of the credentials is the operator's.
+    fn change_pin(&self, new_pin: Secret) -> Answer {
+        match crate::reset_pin::set_pin(&self.root, &new_pin.0) {
+            Ok(()) => {
+                tracing::info!("the operator has changed the PIN");
+                Answer::Done
+            }
+            Err(failure) => refused("failed", failure.message),
         }
     }
 
@@ -78,6 +107,7 @@ impl Desk {
         match approval::approve(&self.root, manifest_sha256) {
             Ok(approved) => {
                 tracing::info!(version = approved.version, manifest_sha256, "the operator has approved the update");
+                self.board.journal.note(EventKind::UpdateApproved, &approved.version, "");
                 self.approved.notify_one();
                 Answer::Done
             }
@@ -110,6 +140,7 @@ impl Desk {
         match pending::take_in(&self.root, &self.configuration.settings(), file) {
             Ok(taken) => {
                 tracing::info!(version = taken.version, signers = ?taken.signers, "an update waits for the operator");
+                self.board.journal.note(EventKind::UpdateReceived, &taken.version, "");
                 Answer::Done
             }
             Err(NotTaken::Busy) => refused("busy", BUSY),

@@ -4,6 +4,7 @@
 mod board;
 mod child;
 mod desk;
+mod journal;
 mod pin;
 mod ports;
 mod updating;
@@ -17,7 +18,7 @@ use config::{InstallRoot, Settings};
 use daemon::{Control, Health};
 use durable::Access;
 use protocol::Failure;
-use protocol::control::FromChild;
+use protocol::control::{EventKind, FromChild};
 use tokio::sync::watch;
 use updater::boot_record::Phase;
 
@@ -27,6 +28,7 @@ use crate::status::RunFile;
 use board::Board;
 use child::{Child, Orders};
 use desk::Desk;
+use journal::Journal;
 pub use pin::PinJudge;
 use ports::Ports;
 
@@ -56,7 +58,9 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
     let ports = Arc::new(Ports::read(root));
     let health = bind_health(&settings, &ports).await?;
     let children = children_in(record.phase);
-    let board = Arc::new(Board::new(children, health.url(), &record));
+    let journal = Arc::new(Journal::open(root));
+    journal.note(EventKind::Started, daemon::version(), "");
+    let board = Arc::new(Board::new(children, health.url(), &record, journal.clone()));
     board.configuration(configuration.mistake());
     let run_file = serde_json::to_vec(&RunFile { metrics_address: health.url() }).expect("an address serialises");
     // A hint for `watchdog status`: a full disk does not keep the plant from running.
@@ -100,6 +104,7 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
         }
     }
     while tokio::time::timeout(LOOK_EVERY, control.stopped()).await.is_err() {
+        journal.look_at_clock();
         follow_restart_flag(root, &orders);
         // An update restarts them all, and is not to be disturbed.
         if board.current_phase() == Phase::Committed {
@@ -119,6 +124,7 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
     if std::fs::read(root.run_file()).is_ok_and(|there| there == run_file) {
         durable::remove(&root.run_file())?;
     }
+    journal.note(EventKind::Stopped, daemon::version(), "");
     tracing::info!("stopped");
     Ok(())
 }
@@ -150,8 +156,10 @@ async fn beat(board: Arc<Board>, control: Arc<Control>) {
 }
 
 fn routes(board: &Arc<Board>) -> Router {
-    let board = board.clone();
-    Router::new().route("/status", get(async move || Json(board.status())))
+    let (board, journal) = (board.clone(), board.journal.clone());
+    Router::new()
+        .route("/status", get(async move || Json(board.status())))
+        .route("/events", get(async move || Json(journal.newest())))
 }
 
 /// The collector waits for a licence; once it has run it is never stopped for one, also by a restart that an update
@@ -164,6 +172,7 @@ fn judge_license(root: &InstallRoot, settings: &Settings, board: &Board, orders:
         && board.is_licensed()
     {
         tracing::error!(reason, "no valid licence; the collector is not started");
+        board.journal.note(EventKind::Unlicensed, "", reason);
     }
     board.license(outcome.err());
     orders.send_if_modified(|orders| std::mem::replace(&mut orders.licensed, licensed) != licensed);
@@ -182,7 +191,8 @@ fn take_up_configuration(
         let mistake = configuration.mistake();
         match &mistake {
             Some(mistake) => {
-                tracing::error!(mistake, "the configuration is not taken up; everything goes on as it was")
+                tracing::error!(mistake, "the configuration is not taken up; everything goes on as it was");
+                board.journal.note(EventKind::ConfigurationMistake, "", mistake);
             }
             None => tracing::info!("the configuration is right again"),
         }
@@ -190,6 +200,8 @@ fn take_up_configuration(
     }
     if !concerned.is_empty() {
         tracing::info!(programs = ?concerned, "the configuration has changed, and restarts what it concerns");
+        let programs: Vec<&str> = concerned.iter().copied().collect();
+        board.journal.note(EventKind::ConfigurationTaken, &programs.join(", "), "");
         orders.send_modify(|orders| {
             for (restarts, _) in orders.restarts.iter_mut().zip(children).filter(|(_, name)| concerned.contains(*name))
             {

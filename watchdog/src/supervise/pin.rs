@@ -40,6 +40,8 @@ struct Counts {
     is_saved: bool,
     local_until: Option<Instant>,
     remote_until: Option<Instant>,
+    /// Who was locked out by the last guess, and not only told of it again.
+    just_locked: Option<Caller>,
 }
 
 /// So many wrong ones are typing errors.
@@ -57,7 +59,13 @@ impl PinJudge {
             (failures.locked_seconds > 0).then(|| Instant::now() + Duration::from_secs(failures.locked_seconds))
         };
         let is_saved = file.exists();
-        let counts = Counts { saved, is_saved, local_until: until(saved.local), remote_until: until(saved.remote) };
+        let counts = Counts {
+            saved,
+            is_saved,
+            local_until: until(saved.local),
+            remote_until: until(saved.remote),
+            just_locked: None,
+        };
         Self { root: root.clone(), file, counts: Mutex::new(counts) }
     }
 
@@ -70,6 +78,7 @@ impl PinJudge {
             *counts = Counts::default();
         }
         let until = *counts.until(caller);
+        counts.just_locked = None;
         if let Some(left) = until.and_then(|until| until.checked_duration_since(Instant::now())) {
             return Answer::LockedOut { seconds: left.as_secs() + 1 };
         }
@@ -95,12 +104,18 @@ impl PinJudge {
         failures.locked_seconds = lock.as_secs();
         let wrong = failures.wrong;
         *counts.until(caller) = (!lock.is_zero()).then(|| Instant::now() + lock);
+        counts.just_locked = (!lock.is_zero()).then_some(caller);
         self.save(&mut counts);
         tracing::warn!(wrong, locked_seconds = lock.as_secs(), ?caller, "a wrong PIN");
         match lock.as_secs() {
             0 => Answer::WrongPin { tries_left: FREE_TRIES - wrong },
             seconds => Answer::LockedOut { seconds },
         }
+    }
+
+    /// Whether the last judgement began a lock.
+    pub fn has_just_locked(&self, caller: Caller) -> bool {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).just_locked == Some(caller)
     }
 
     fn save(&self, counts: &mut Counts) {

@@ -8,7 +8,7 @@ use crate::pages::finding::sign;
 use crate::update::standing::{self, UnderWay};
 use crate::verdict::Gravity;
 
-use super::moment;
+use crate::pages::moment;
 
 const LISTED: usize = 50;
 

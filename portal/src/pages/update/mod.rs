@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use maud::{Markup, html};
-use protocol::Timestamp;
 use protocol::control::{PendingUpdate, PlantStatus};
 
 use crate::Portal;
@@ -90,11 +89,4 @@ fn failed(status: &PlantStatus, pending: &PendingUpdate, words: &Words) -> Marku
         (attempt::failure(status, pending, words))
         (package::package(status, pending, words))
     }
-}
-
-/// Readable as it is; the script puts it into the PC's own time.
-fn moment(time: Timestamp) -> Markup {
-    let text = time.to_string();
-    let minute = text.get(..16).unwrap_or(&text).replace('T', " ");
-    html! { time.moment datetime=(text) { (minute) " UTC" } }
 }

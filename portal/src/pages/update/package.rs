@@ -5,7 +5,7 @@ use protocol::control::{KeyChanges, PendingState, PendingUpdate, PlantStatus};
 
 use crate::language::{Words, fill};
 
-use super::moment;
+use crate::pages::moment;
 
 /// More paths than anybody reads; a package may have thousands, and the page goes to every browser.
 const LISTED: usize = 200;
