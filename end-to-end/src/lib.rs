@@ -1,12 +1,13 @@
 //! The whole product, started as its users start it: what the demo and the stories have in common.
 //!
 //! [`programs`] finds the built executables, [`headquarters`] has keys and pulls, [`plant`] is an install root with a
-//! running watchdog, [`portal`] is how its operator is played, [`proxy`] cuts connections, [`python`] starts device servers from PyPI, [`release`] is a new version as a publisher makes it,
+//! running watchdog, [`portal`] is how its operator is played, [`browser`] is what he looks at, [`proxy`] cuts connections, [`python`] starts device servers from PyPI, [`release`] is a new version as a publisher makes it,
 //! [`exactly_once`] compares what HQ has with what the plant stored, [`crash_points`] kills an update wherever it
 //! changes something, and [`lossy_disk`] cuts the power there.
 
 #![cfg(unix)]
 
+pub mod browser;
 pub mod crash_points;
 pub mod exactly_once;
 pub mod headquarters;

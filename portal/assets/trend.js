@@ -63,7 +63,7 @@ function shade(plotted, stretches, name, strength) {
 function draw(answer) {
     const data = columns(answer);
     const { time: timeWord, value, smallest, largest } = chart.dataset;
-    const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line") }, ticks: { stroke: colour("--line") } };
+    const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
     const options = {
         width: chart.clientWidth,
         height: HEIGHT,

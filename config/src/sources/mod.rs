@@ -159,7 +159,7 @@ mod tests {
         let text = text.replace("host = 5", "host = \"broker\"");
         let mistakes = Sources::parse(&text, "sources.toml").unwrap_err();
         let lines: Vec<_> = mistakes.0.iter().map(|mistake| mistake.line.unwrap()).collect();
-        assert_eq!(lines, [4, 5, 8, 9], "{mistakes:?}");
+        assert_eq!(lines, [4, 5, 8, 9, 12], "{mistakes:?}");
     }
 
     const MODBUS: &str = "[[modbus]]\nname = \"press\"\naddress = \"10.0.0.5\"\nunit_id = 3\n\n\

@@ -24,7 +24,7 @@ struct Need {
     package: &'static str,
 }
 
-const TEST_NEEDS: [Need; 11] = [
+const TEST_NEEDS: [Need; 13] = [
     Need { file: "/usr/bin/psql", package: "postgresql" },
     Need { file: "/usr/bin/openssl", package: "openssl" },
     Need { file: "/usr/bin/python3", package: "python3" },
@@ -32,6 +32,8 @@ const TEST_NEEDS: [Need; 11] = [
     Need { file: "/usr/bin/curl", package: "curl" },
     Need { file: "/usr/sbin/mosquitto", package: "mosquitto" },
     Need { file: "/usr/bin/mosquitto_pub", package: "mosquitto-clients" },
+    Need { file: "/usr/bin/chromium", package: "chromium" },
+    Need { file: "/usr/bin/chromedriver", package: "chromium-driver" },
     Need { file: "/usr/bin/pigz", package: "pigz" },
     Need { file: "/usr/bin/systemd-analyze", package: "systemd" },
     Need { file: "/usr/bin/strace", package: "strace" },

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a story that goes wrong says where")]
 
 mod bad_input;
+mod browser;
 mod clocks;
 mod confinement;
 mod crashes;
