@@ -212,6 +212,9 @@ table! {
         "Le siège n’est pas encore venu.";
     from_where: "From", "Звідки", "Depuis";
     key: "Key", "Ключ", "Clé";
+    session_whole: "complete", "повністю", "complet";
+    session_nothing: "asked for nothing", "нічого не запитано", "rien demandé";
+    session_queued: "waits for the operator", "чекає на оператора", "attend l’opérateur";
     duration: "Duration", "Тривалість", "Durée";
     is_silent: "No answer from: {}. It is tried again by itself.", "Не відповідає: {}. Нова спроба буде автоматично.",
         "Pas de réponse de\u{a0}: {}. Une nouvelle tentative suit d’elle-même.";

@@ -222,7 +222,7 @@ fn every_page_in_every_language_is_accessible_and_fits_every_screen() {
                 }
             }
             let found = browser.evaluate_later(&format!(
-                "{axe}; const found = await axe.run(); return found.violations.map((it) => it.id + ': ' + it.nodes.map((node) => node.html).join(' '));"
+                "{axe}; const found = await axe.run(); if (found.passes.length < 10) return found.passes.length; return found.violations.map((it) => it.id + ': ' + it.nodes.map((node) => node.html).join(' '));"
             ));
             assert_eq!(found, serde_json::json!([]), "{name} in {language}");
         }

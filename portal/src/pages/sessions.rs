@@ -60,10 +60,21 @@ fn row(session: &PastSession, words: &Words) -> Markup {
             td.number { (words.span(Duration::from_secs_f64(session.duration_seconds.clamp(0.0, 1e9)))) }
             td.text {
                 @match (&session.version_delivered, &session.verdict) {
-                    (Some(version), Some(verdict)) => { (words.update) " " (version) ": " (verdict) }
-                    _ => (session.ended)
+                    (Some(version), Some(verdict)) => {
+                        (words.update) " " (version) ": " @if verdict == "queued" { (words.session_queued) } @else { (verdict) }
+                    },
+                    _ => (ended(&session.ended, words))
                 }
             }
         }
+    }
+}
+
+/// What the agent calls it; another word of a newer one as it is.
+fn ended<'a>(word: &'a str, words: &Words) -> &'a str {
+    match word {
+        "whole" => words.session_whole,
+        "nothing asked" => words.session_nothing,
+        other => other,
     }
 }
