@@ -1,8 +1,8 @@
 //! `/trend` and `/history.csv`: what a tag did, for the portal. Read by connections of their own, so that nobody who looks
 //! keeps a batch waiting.
 
-use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -16,11 +16,17 @@ use futures_util::stream;
 use protocol::Timestamp;
 use readings::{Row, Span, Store, StoreError, Trend, TrendQuery};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use updater::database::ActiveDatabase;
 
-/// Connections that look at a time; each takes some memory, and a core while it reads.
+/// Connections that look at a time, and that read for a file; each takes some memory, and a core while it reads.
 const LOOKERS: usize = 2;
+const FILES: usize = 2;
+/// What is asked for beyond that is not looked for.
+const LONGEST: Duration = Duration::from_secs(20 * 365 * 24 * 60 * 60);
+/// Whoever takes nothing for so long is gone.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 const MOST_PIECES: u32 = 4_000;
 /// Readings looked through in one statement: others who write get their turn.
 const PAGE: u64 = 200_000;
@@ -32,6 +38,7 @@ pub struct History {
     database: ActiveDatabase,
     control: Arc<Control>,
     lookers: Arc<Semaphore>,
+    files: Arc<Semaphore>,
 }
 
 #[derive(Deserialize)]
@@ -80,7 +87,8 @@ impl From<StoreError> for Unanswered {
 
 pub fn routes(root: &InstallRoot, database: &ActiveDatabase, control: &Arc<Control>) -> Router {
     let (root, database, control) = (root.clone(), database.clone(), control.clone());
-    let history = Arc::new(History { root, database, control, lookers: Arc::new(Semaphore::new(LOOKERS)) });
+    let (lookers, files) = (Arc::new(Semaphore::new(LOOKERS)), Arc::new(Semaphore::new(FILES)));
+    let history = Arc::new(History { root, database, control, lookers, files });
     Router::new().route("/trend", get(trend)).route("/history.csv", get(csv)).with_state(history)
 }
 
@@ -90,7 +98,8 @@ async fn trend(State(history): State<Arc<History>>, Query(asked): Query<Asked>) 
         let _place = place;
         let mut store = history.open()?;
         let Asked { tag, from, to, pieces } = &asked;
-        let query = TrendQuery { tag, from: *from, to: *to, pieces: (*pieces).clamp(1, MOST_PIECES) };
+        let from = *from.max(&to.saturating_sub(LONGEST));
+        let query = TrendQuery { tag, from, to: *to, pieces: (*pieces).clamp(1, MOST_PIECES) };
         store.trend(query)?.ok_or(Unanswered::NoSuchTag)
     });
     match looked.await.unwrap_or(Err(Unanswered::Busy)) {
@@ -100,7 +109,7 @@ async fn trend(State(history): State<Arc<History>>, Query(asked): Query<Asked>) 
 }
 
 async fn csv(State(history): State<Arc<History>>, Query(asked): Query<Asked>) -> Response {
-    let Ok(place) = history.lookers.clone().try_acquire_owned() else { return Unanswered::Busy.answer() };
+    let Ok(place) = history.files.clone().try_acquire_owned() else { return Unanswered::Busy.answer() };
     let (sender, mut pieces) = mpsc::channel(WAITING);
     let (opened, is_open) = tokio::sync::oneshot::channel();
     tokio::task::spawn_blocking(move || {
@@ -111,9 +120,11 @@ async fn csv(State(history): State<Arc<History>>, Query(asked): Query<Asked>) ->
         };
         // Whoever has asked may be gone.
         let _ = opened.send(Ok(()));
-        if let Err(error) = write_csv(store.as_mut(), &asked, &sender) {
+        let out = File { runtime: Handle::current(), sender: &sender, control: &history.control };
+        if let Err(error) = write_csv(store.as_mut(), &asked, &out) {
             tracing::warn!(%error, tag = asked.tag, "a tag's history broke off");
-            let _ = sender.blocking_send(Err(std::io::Error::other(error.to_string())));
+            let broken = sender.send(Err(std::io::Error::other(error.to_string())));
+            let _ = Handle::current().block_on(tokio::time::timeout(TAKEN_WITHIN, broken));
         }
     });
     match is_open.await {
@@ -126,11 +137,7 @@ async fn csv(State(history): State<Arc<History>>, Query(asked): Query<Asked>) ->
 }
 
 /// As `collector import` reads it.
-fn write_csv(
-    store: &mut dyn Store,
-    asked: &Asked,
-    to: &mpsc::Sender<Result<Bytes, std::io::Error>>,
-) -> Result<(), StoreError> {
+fn write_csv(store: &mut dyn Store, asked: &Asked, to: &File<'_>) -> Result<(), StoreError> {
     let mut text = csv::Writer::from_writer(Vec::new());
     let header = ["time", "tag", "value", "unit", "quality", "text"];
     text.write_record(header).expect("memory takes everything");
@@ -151,16 +158,35 @@ fn write_csv(
             first_seq = last_seq + 1;
             let piece = text.into_inner().expect("memory takes everything");
             text = csv::WriterBuilder::new().from_writer(Vec::new());
-            if !piece.is_empty() && to.blocking_send(Ok(piece.into())).is_err() {
+            if !to.takes(piece)? {
                 return Ok(());
             }
         }
     }
-    let mut rest = text.into_inner().expect("memory takes everything");
-    let _ = rest.flush();
-    // Of a reader that is gone nobody is told.
-    let _ = to.blocking_send(Ok(rest.into()));
+    to.takes(text.into_inner().expect("memory takes everything"))?;
     Ok(())
+}
+
+/// Where the text goes.
+struct File<'a> {
+    runtime: Handle,
+    sender: &'a mpsc::Sender<Result<Bytes, std::io::Error>>,
+    control: &'a Control,
+}
+
+impl File<'_> {
+    /// Whether there is any use in more: there is none for a reader that is gone.
+    fn takes(&self, piece: Vec<u8>) -> Result<bool, StoreError> {
+        // Broken off, so that nobody takes half for the whole.
+        if self.control.is_frozen() {
+            return Err(StoreError::Unreachable("an update is under way".to_owned()));
+        }
+        if piece.is_empty() {
+            return Ok(!self.sender.is_closed());
+        }
+        let sent = tokio::time::timeout(TAKEN_WITHIN, self.sender.send(Ok(piece.into())));
+        Ok(self.runtime.block_on(sent).is_ok_and(|sent| sent.is_ok()))
+    }
 }
 
 impl History {

@@ -22,6 +22,7 @@ use updater::database::ActiveDatabase;
 use crate::WRITER;
 use crate::spool::Spool;
 
+const ROLLED_UP_EVERY: u64 = 200_000;
 const LINES_AT_ONCE: usize = 5_000;
 
 /// Imports `files` one after the other.
@@ -121,6 +122,10 @@ fn store_file(store: &mut dyn Store, path: &Path, checked: &Checked, quiet: bool
     let mut flush = |batch: &mut Vec<Reading>, seen: u64| -> Result<(), Failure> {
         if !batch.is_empty() {
             store.append(&Batch { writer: &writer, from: position, to: seen, readings: batch, gaps: &[] })?;
+            // Who looks at a trend meanwhile would look through all that is not rolled up.
+            if seen / ROLLED_UP_EVERY != position / ROLLED_UP_EVERY {
+                while store.roll_up()? {}
+            }
             position = seen;
             batch.clear();
             bar.set_position(seen);

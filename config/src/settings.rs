@@ -76,6 +76,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// Windows takes no longer text in an environment.
+const LONGEST_TEXT: usize = 30_000;
+
 /// Every key there is, in the order of the default file.
 const KEYS: [&str; 24] = [
     "AGENT_PORT",
@@ -157,6 +160,10 @@ impl Settings {
     /// As [`Self::read`].
     pub fn read_file(root: &InstallRoot) -> Result<(Self, String), Mistakes> {
         let text = mistake::read(&root.config_file())?;
+        if text.len() > LONGEST_TEXT || text.contains('\0') {
+            let what = format!("has more than {LONGEST_TEXT} bytes, or a zero byte; it is handed on as one text");
+            return Err(Mistake { file: root.config_file().display().to_string(), line: None, what }.into());
+        }
         Ok((Self::of_text(root, &text)?, text))
     }
 

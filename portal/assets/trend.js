@@ -102,7 +102,15 @@ function say(text) {
     chart.dataset.drawn = "none";
 }
 
+let loading = false;
+
 async function load() {
+    if (loading) return;
+    loading = true;
+    await look().finally(() => { loading = false; });
+}
+
+async function look() {
     const query = new URLSearchParams({ tag, from: new Date(from).toISOString(), to: new Date(to).toISOString() });
     const answer = await fetch("/api/trend?" + query).catch(() => null);
     if (!answer?.ok) return say((await answer?.text().catch(() => null)) || chart.dataset.failed);
@@ -120,7 +128,7 @@ function go(newFrom, newTo) {
 
 load();
 setInterval(() => {
-    if (!follows || document.hidden) return;
+    if (!follows || document.hidden || loading || plot?.select.width > 0) return;
     const length = to - from;
     to = Date.now();
     from = to - length;

@@ -30,6 +30,14 @@ async fn every_response_carries_the_security_headers_also_refusals() {
         "/",
         "/readings",
         "/update",
+        "/trend?tag=x",
+        "/trend.svg?tag=x",
+        "/history.csv?tag=x",
+        "/api/trend?tag=x",
+        "/sessions",
+        "/log",
+        "/settings",
+        "/help",
         "/nowhere",
         "/language?to=uk",
         "/language",
@@ -75,7 +83,8 @@ async fn every_page_speaks_the_language_of_the_plant_or_of_the_browser() {
         (Language::French, "fr", "Tout fonctionne."),
     ] {
         let plant = Plant::with(Some(all_running()), language).await;
-        for path in ["/", "/readings", "/update", "/nowhere"] {
+        for path in ["/", "/readings", "/trend?tag=a", "/update", "/sessions", "/log", "/settings", "/help", "/nowhere"]
+        {
             let page = plant.get(path, "").await;
             assert!(page.contains(&format!("<html lang=\"{code}\">")), "{path}: {page}");
             assert!(!page.contains("{}"), "{path} has an unfilled text: {page}");
@@ -151,4 +160,29 @@ async fn the_first_page_is_light_even_with_ten_thousand_tags() {
     assert!(last.contains("station09999") && !last.contains("station00000"));
     let found = plant.get("/readings?filter=STATION04242+temp", "").await;
     assert!(found.contains("station04242") && !found.contains("station04243"));
+}
+
+#[tokio::test]
+async fn what_others_have_written_shows_as_text_on_every_page() {
+    const EVIL: &str = "<img src=x onerror=alert(1)>";
+    let session = format!(
+        r#"[{{"time":"2026-02-22T09:59:59Z","address":"{EVIL}","key":"{EVIL}","records":1,"bytes":1,"version_delivered":"{EVIL}","verdict":"{EVIL}","duration_seconds":1.0,"ended":"{EVIL}"}}]"#
+    );
+    let event = format!(
+        r#"[{{"time":"2026-02-22T09:59:59Z","kind":"source_silent","subject":"{EVIL}","detail":"{EVIL}"}},{{"time":"2026-02-22T09:59:59Z","kind":"of_tomorrow","subject":"{EVIL}"}}]"#
+    );
+    let others = axum::Router::new()
+        .route("/sessions", axum::routing::get(move || async move { session }))
+        .route("/events", axum::routing::get(move || async move { event }));
+    let (address, _serving) = plant::serve(others).await;
+    let mut status = all_running();
+    status.metrics_address = Some(format!("http://{address}"));
+    status.children[1].health_address = Some(format!("http://{address}"));
+    let plant = Plant::with(Some(status), Language::French).await;
+    for path in ["/sessions", "/log", "/trend?tag=%3Cimg+src%3Dx+onerror%3Dalert(1)%3E"] {
+        let page = plant.get(path, "").await;
+        assert!(page.contains("&lt;img src=x") && !page.contains("<img src=x"), "{path}: {page}");
+    }
+    let file = plant.get("/history.csv?tag=a%0D%0ASet-Cookie:%20b%22", "").await;
+    assert!(!file.to_lowercase().contains("set-cookie"), "{file}");
 }

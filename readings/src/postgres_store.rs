@@ -499,11 +499,13 @@ impl Store for PostgresStore {
         }
         let mut transaction = self.client.transaction()?;
         transaction.execute("DELETE FROM batches WHERE last_seq <= $1", &[&through])?;
-        // Minutes go with the readings of their time. Hours stay: they are few, and say how it was in other years.
+        // Minutes go with the readings of their time; a batch of a wrong clock takes no younger ones along. Hours stay: they
+        // are few, and say how it was in other years.
         transaction.execute(
             "DELETE FROM rollups_minute
-             WHERE start < (SELECT first_time FROM batches ORDER BY last_seq LIMIT 1) - interval '1 minute'",
-            &[],
+             WHERE start < least((SELECT first_time FROM batches ORDER BY last_seq LIMIT 1), $1::text::timestamptz)
+                 - interval '1 minute'",
+            &[&retirement.before.with_micros()],
         )?;
         let readings = transaction.execute("DELETE FROM readings WHERE seq <= $1", &[&through])?;
         let grown = transaction.execute(

@@ -447,10 +447,12 @@ impl Store for SqliteStore {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let readings = transaction.execute("DELETE FROM readings WHERE seq <= ?1", [through])? as i64;
         transaction.execute("DELETE FROM batches WHERE last_seq <= ?1", [through])?;
-        // Minutes go with the readings of their time. Hours stay: they are few, and say how it was in other years.
+        // Minutes go with the readings of their time; a batch of a wrong clock takes no younger ones along. Hours stay: they
+        // are few, and say how it was in other years.
         transaction.execute(
-            "DELETE FROM rollups_minute WHERE start < (SELECT first_time FROM batches ORDER BY last_seq LIMIT 1) - ?1",
-            [MINUTE],
+            "DELETE FROM rollups_minute
+             WHERE start < min((SELECT first_time FROM batches ORDER BY last_seq LIMIT 1), ?2) - ?1",
+            [MINUTE, retirement.before.as_micros()],
         )?;
         let grown = transaction.execute(
             "UPDATE gaps SET at_seq = ?1, first_time = min(first_time, ?3), last_time = max(last_time, ?4),

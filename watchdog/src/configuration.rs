@@ -51,6 +51,9 @@ pub struct Change {
 }
 
 impl Configuration {
+    /// In which the launcher hands a supervisor, and nobody else, the database that it has taken up.
+    pub const DATABASE_HANDED_ON: &str = "PLANTLINK_DATABASE_URL";
+
     /// # Errors
     /// [`Mistakes`], where no good `config.txt` was handed on that could be used instead; unusable credentials.
     pub fn start(root: &InstallRoot) -> Result<Self, Mistakes> {
@@ -61,7 +64,13 @@ impl Configuration {
                 Err(_) => return Err(mistakes),
             },
         };
-        let database_url = Credentials::read(&root.credentials_file())?.database_url;
+        let (database_url, mistake) = match Credentials::read(&root.credentials_file()) {
+            Ok(read) => (read.database_url, mistake),
+            Err(mistakes) => match std::env::var(Self::DATABASE_HANDED_ON) {
+                Ok(url) => (Some(url), Some(mistakes.to_string())),
+                Err(_) => return Err(mistakes),
+            },
+        };
         let keys = std::fs::read(root.resolve(&settings.server_public_key_file)).unwrap_or_default();
         let database_url = database_url.map(Arc::from);
         let taken = Taken { settings: Arc::new(settings), text: text.into(), database_url, keys };
@@ -98,7 +107,8 @@ impl Configuration {
         let now = stamps(&self.root, &state.taken.settings);
         let rests = now == state.seen;
         state.seen.clone_from(&now);
-        if !rests || now == state.judged {
+        // A mistake may be mended in a file that is not looked at, such as a key that was missing.
+        if !rests || (now == state.judged && state.mistake.is_none()) {
             return Change::default();
         }
         state.judged = now;

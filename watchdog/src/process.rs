@@ -10,6 +10,8 @@ use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 
+use crate::configuration::Configuration;
+
 /// A running child. Dropped, it is killed with all its descendants.
 pub struct Process {
     child: Box<dyn ChildWrapper>,
@@ -42,7 +44,7 @@ impl Process {
         command.args(arguments).current_dir(root).stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(if log == Log::Piped { Stdio::piped() } else { Stdio::inherit() });
         command.env(daemon::SUPERVISED, "1").env_remove("DATABASE_URL").env_remove("CONFIG_PIN_HASH");
-        command.env_remove(Settings::HANDED_ON);
+        command.env_remove(Settings::HANDED_ON).env_remove(Configuration::DATABASE_HANDED_ON);
         command.envs(environment.iter().copied());
         let mut command = CommandWrap::from(command);
         command.wrap(KillOnDrop);

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use end_to_end::programs::{Ended, program, run};
 
+use crate::full_disk::SmallDisk;
 use crate::{KEYS, SERVER, SQLITE, World};
 
 fn assert_one_line(ended: &Ended, code: i32, words: &[&str]) {
@@ -131,16 +132,18 @@ fn configuration_that_is_wrong() {
 
 #[test]
 fn ports_in_use() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+    let taken = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let ports = [0, 1, 2].map(|at: usize| taken[at].local_addr().unwrap().port().to_string());
     let mut world = World::new(SQLITE);
-    for key in ["AGENT_PORT", "PORTAL_PORT", "METRICS_PORT"] {
-        world.plant.set(key, &port);
+    for (key, port) in ["AGENT_PORT", "PORTAL_PORT", "METRICS_PORT"].iter().zip(&ports) {
+        world.plant.set(key, port);
     }
     world.plant.set("AGENT_BIND", "127.0.0.1");
-    assert_one_line(&run(&mut daemon(&world, "agent")), 1, &[&port, "AGENT_PORT"]);
-    assert_one_line(&run(&mut daemon(&world, "portal")), 1, &[&port, "PORTAL_PORT"]);
-    assert_one_line(&run(&mut daemon_verb(&world, "supervise")), 1, &[&port, "METRICS_PORT"]);
+    assert_one_line(&run(&mut daemon(&world, "agent")), 1, &[&ports[0], "AGENT_PORT"]);
+    assert_one_line(&run(&mut daemon(&world, "portal")), 1, &[&ports[1], "PORTAL_PORT"]);
+    assert_one_line(&run(&mut daemon_verb(&world, "supervise")), 1, &[&ports[2], "METRICS_PORT"]);
+    world.plant.set("METRICS_PORT", &ports[0]);
+    assert_one_line(&run(&mut daemon_verb(&world, "supervise")), 78, &["METRICS_PORT", "AGENT_PORT already"]);
 }
 
 fn daemon_verb(world: &World, verb: &str) -> Command {
@@ -164,27 +167,11 @@ fn databases_that_are_not_there() {
     assert_eq!(world.plant.stored(), 0);
 }
 
-/// A file system of a few hundred megabytes, unmounted when dropped.
-struct SmallDisk<'a>(&'a std::path::Path);
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
-    }
-}
-
 #[test]
 fn a_disk_without_room() {
     let mut world = World::new(SQLITE);
     let small = world.folder.path().join("small");
-    std::fs::create_dir(&small).unwrap();
-    let mut mount = Command::new("mount");
-    if run(mount.args(["-t", "tmpfs", "-o", "size=400m", "tmpfs"]).arg(&small)).code != Some(0) {
-        // Mounting needs rights that a developer's machine may not give; integration runs as root.
-        assert!(!rustix::process::geteuid().is_root(), "root could not mount a small file system");
-        return;
-    }
-    let disk = SmallDisk(&small);
+    let disk = SmallDisk::mount(&small, 400);
     world.plant = end_to_end::plant::Plant::init(&small.join("plant"), &world.headquarters, SQLITE, 10, None);
     let mut filler = std::fs::File::create(small.join("filler")).unwrap();
     let full =

@@ -17,10 +17,10 @@ use crate::gathering::{FAST, SOON};
 use crate::{KEYS, SQLITE, World};
 
 /// A file system of its own, which goes with this.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(folder: &Path, megabytes: u32) -> Self {
+    pub fn mount(folder: &Path, megabytes: u32) -> Self {
         std::fs::create_dir(folder).unwrap();
         let size = format!("size={megabytes}m");
         run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder)).good();

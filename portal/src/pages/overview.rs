@@ -154,6 +154,17 @@ fn in_words<'a>(state: ChildState, updating: bool, words: &Words) -> (Gravity, &
 }
 
 /// What the programs themselves say of it, for whoever is called.
-fn details(status: &PlantStatus) -> &[String] {
-    &status.problems
+fn details(status: &PlantStatus) -> Vec<String> {
+    let mut details = status.problems.clone();
+    if let Some(collected) = &status.collected {
+        let failing = collected.sources.iter().filter(|(_, source)| !source.up);
+        let failing = failing.filter_map(|(name, source)| Some(format!("{name}: {}", source.error.as_ref()?)));
+        for detail in failing.chain(collected.store_error.clone()) {
+            // The supervisor has mostly said so.
+            if !details.iter().any(|said| said.contains(&detail)) {
+                details.push(detail);
+            }
+        }
+    }
+    details
 }

@@ -212,8 +212,7 @@ impl Launcher {
             return Err(Failure::configuration(what));
         }
         tracing::debug!(version = record.running(), "starting");
-        let config_text = self.configuration.text();
-        Supervisor::start(&self.root, &program, &config_text, self.users.as_deref(), self.has_collected)
+        Supervisor::start(&self.root, &program, &self.configuration, self.users.as_deref(), self.has_collected)
     }
 
     async fn watch(&mut self, record: &BootRecord, running: &mut Supervisor, waits: bool) -> Result<End, Failure> {

@@ -8,6 +8,7 @@ use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 
 use super::strays::VERSION_DIRECTORY;
+use crate::configuration::Configuration;
 use crate::process::{ControlLines, Log, Output, Process};
 use crate::supervise::{CHILD_USERS, HAS_COLLECTED};
 
@@ -28,13 +29,15 @@ impl Supervisor {
     pub fn start(
         root: &InstallRoot,
         program: &Path,
-        config_text: &str,
+        configuration: &Configuration,
         users: Option<&str>,
         has_collected: bool,
     ) -> Result<Self, Failure> {
         let folder = root.path().to_string_lossy().into_owned();
         let directory = program.parent().unwrap_or(root.path()).to_string_lossy().into_owned();
-        let mut environment = vec![(VERSION_DIRECTORY, directory.as_str()), (Settings::HANDED_ON, config_text)];
+        let (config_text, database_url) = (configuration.text(), configuration.database_url());
+        let mut environment = vec![(VERSION_DIRECTORY, directory.as_str()), (Settings::HANDED_ON, &*config_text)];
+        environment.extend(database_url.iter().map(|url| (Configuration::DATABASE_HANDED_ON, &**url)));
         if has_collected {
             environment.push((HAS_COLLECTED, "1"));
         }

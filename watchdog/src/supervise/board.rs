@@ -128,6 +128,9 @@ impl Board {
 
     pub fn ended(&self, name: &str, state: ChildState, reason: Option<&'static str>) {
         self.ready.send_modify(|ready| ready.retain(|other| other != name));
+        if name == "collector" {
+            self.journal.collector_ended();
+        }
         self.with(|state| {
             state.starting.retain(|other| other != name);
             state.versions.remove(name);

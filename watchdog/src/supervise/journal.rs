@@ -1,8 +1,8 @@
 //! What has happened on this plant PC: a line an event in `logs/events.jsonl`, the newest of them for the portal.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,12 +44,18 @@ impl Journal {
         let file = root.events_log();
         let mut newest = VecDeque::new();
         for path in [file.with_extension("jsonl.1"), file.clone()] {
-            let Ok(content) = File::open(path) else { continue };
-            // A line that a power cut has torn is passed over.
-            for line in BufReader::new(content).lines().map_while(Result::ok) {
-                newest.extend(serde_json::from_str::<Event>(&line).ok());
+            let Ok(content) = std::fs::read(&path) else { continue };
+            // A line that a power cut has torn is passed over, and ended before the next.
+            for line in content.split(|byte| *byte == b'\n') {
+                newest.extend(serde_json::from_slice::<Event>(line).ok());
                 if newest.len() > SHOWN {
                     newest.pop_front();
+                }
+            }
+            if content.last().is_some_and(|last| *last != b'\n') {
+                let ended = OpenOptions::new().append(true).open(&path).and_then(|mut file| file.write_all(b"\n"));
+                if let Err(error) = ended {
+                    tracing::warn!(%error, "the file of events ends in half a line");
                 }
             }
         }
@@ -115,6 +121,14 @@ impl Journal {
             for event in events {
                 self.keep(state, event);
             }
+        });
+    }
+
+    /// What the next one says begins anew.
+    pub fn collector_ended(&self) {
+        self.with(|state| {
+            state.collected = None;
+            state.losing.clear();
         });
     }
 
@@ -195,7 +209,10 @@ mod tests {
         ];
         assert_eq!(kinds(&journal), expected);
         OpenOptions::new().append(true).open(root.events_log()).unwrap().write_all(b"{\"torn").unwrap();
-        assert_eq!(kinds(&Journal::open(&root)), expected);
+        let again = Journal::open(&root);
+        assert_eq!(kinds(&again), expected);
+        again.note(EventKind::Started, "1.0.0", "");
+        assert_eq!(kinds(&Journal::open(&root))[..2], [EventKind::Started, EventKind::Restarted], "behind a torn line");
     }
 
     #[test]
