@@ -59,6 +59,8 @@ impl SqliteStore {
         switch_to_wal(&connection).map_err(named)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(named)?;
         connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).map_err(named)?;
+        // A program that may write to its own places only has no folder for temporary files.
+        connection.pragma_update(None, "temp_store", "MEMORY").map_err(named)?;
         lay_schema(&mut connection, schema).map_err(|error| match error {
             StoreError::Disk(text) => StoreError::Disk(format!("{}: {text}", path.display())),
             other => other,
