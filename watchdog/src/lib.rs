@@ -4,8 +4,8 @@
 mod backoff;
 mod check_config;
 mod child_log;
-#[cfg(target_os = "linux")]
 mod configuration;
+#[cfg(target_os = "linux")]
 mod confine;
 mod init;
 mod launcher;
