@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use lock::{Lock, LockError};
 
@@ -115,6 +115,14 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 /// Those of the file system, with the path in the message.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     fs4::available_space(path).map_err(|error| name_error("look for room at", path, error))
+}
+
+/// By which whoever watches a file sees that it has changed: when it last did, and its length. `None` if it is not there.
+pub type Stamp = Option<(SystemTime, u64)>;
+
+pub fn stamp(path: &Path) -> Stamp {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// Reads a file that another program may have laid there: what is no plain file, or is larger than `at_most`, is refused

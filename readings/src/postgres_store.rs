@@ -18,7 +18,7 @@ use crate::postgres_copy::{CopyConnection, copy_frames};
 use crate::postgres_url;
 use crate::reading::{Quality, Reading};
 use crate::retention::{self, BatchRow, Chosen, GapRow, Retirement};
-use crate::rollup::{self, Rolling, Rollup, Values};
+use crate::rollup::{self, COLUMNS, Rolling, Rollup, Values};
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
 use crate::tags::{Ids, Tag, Tags};
 use crate::trend::{self, Snapshot, Trend, TrendQuery};
@@ -225,7 +225,7 @@ fn add_stored(
 /// From here on the rollups go up to `seq`.
 fn write_rollups(transaction: &mut Transaction<'_>, rolling: &mut Rolling, seq: i64) -> Result<(), StoreError> {
     let (minutes, hours) = rolling.take();
-    for (table, buckets) in [("rollups_minute", minutes), ("rollups_hour", hours)] {
+    for (table, buckets) in rollup::TABLES.into_iter().zip([minutes, hours]) {
         let newest: Option<SystemTime> = transaction.query_one(&format!("SELECT max(start) FROM {table}"), &[])?.get(0);
         // What is newer than everything there is cannot be there already, and need not be looked for.
         let known = newest.map_or(0, |newest| buckets.partition_point(|((start, _), _)| system_time(*start) <= newest));
@@ -259,7 +259,7 @@ fn add_to_rollups(
     let bad: Vec<i64> = buckets.iter().map(|(_, rollup)| signed(rollup.bad)).collect();
     transaction.execute(
         &format!(
-            "INSERT INTO {table} AS old (start, tag, readings, bad, minimum, maximum, first_time, first, last_time, last)
+            "INSERT INTO {table} AS old ({COLUMNS})
              SELECT * FROM unnest($1::timestamptz[], $2::integer[], $3::bigint[], $4::bigint[], $5::float8[], $6::float8[],
                  $7::timestamptz[], $8::float8[], $9::timestamptz[], $10::float8[])
              ON CONFLICT (start, tag) DO UPDATE SET
@@ -296,8 +296,7 @@ fn copy_rollups(
     const TIME: Type = Type::TIMESTAMPTZ;
     const NUMBER: Type = Type::FLOAT8;
     let types = [TIME, Type::INT4, Type::INT8, Type::INT8, NUMBER, NUMBER, TIME, NUMBER, TIME, NUMBER];
-    let columns = "start, tag, readings, bad, minimum, maximum, first_time, first, last_time, last";
-    let copy = transaction.copy_in(&format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)"))?;
+    let copy = transaction.copy_in(&format!("COPY {table} ({COLUMNS}) FROM STDIN (FORMAT binary)"))?;
     let mut copy = BinaryCopyInWriter::new(copy, &types);
     for ((start, tag), Rollup { readings, bad, values }) in buckets {
         let at = |time: fn(&Values) -> Timestamp| values.as_ref().map(time).map(|time| system_time(time.as_micros()));

@@ -85,8 +85,12 @@ impl Values {
     }
 }
 
+/// Both tables, and what is in them.
+pub(crate) const TABLES: [&str; 2] = ["rollups_minute", "rollups_hour"];
+pub(crate) const COLUMNS: &str = "start, tag, readings, bad, minimum, maximum, first_time, first, last_time, last";
+
 pub(crate) fn table(length: i64) -> &'static str {
-    if length == MINUTE { "rollups_minute" } else { "rollups_hour" }
+    TABLES[usize::from(length != MINUTE)]
 }
 
 /// Where the span of this length begins in which `time` lies, in microseconds since 1970.

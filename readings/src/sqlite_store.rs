@@ -241,7 +241,7 @@ fn add_stored(
 /// From here on the rollups go up to `seq`.
 fn write_rollups(transaction: &Transaction<'_>, rolling: &mut Rolling, seq: i64) -> Result<(), StoreError> {
     let (minutes, hours) = rolling.take();
-    for (table, buckets) in [("rollups_minute", minutes), ("rollups_hour", hours)] {
+    for (table, buckets) in rollup::TABLES.into_iter().zip([minutes, hours]) {
         let mut upsert = transaction.prepare_cached(&format!(
             "INSERT INTO {table} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (start, tag) DO UPDATE SET
                  readings = readings + excluded.readings, bad = bad + excluded.bad,

@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use config::{Credentials, InstallRoot, Mistakes, Settings};
+use durable::{Stamp, stamp};
 use protocol::Failure;
 use protocol::signing::PublicKey;
 
@@ -39,7 +40,7 @@ struct Taken {
     keys: Vec<u8>,
 }
 
-type Stamps = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
+type Stamps = Vec<(PathBuf, Stamp)>;
 
 /// What a look at the files has brought.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -208,11 +209,11 @@ fn concerned(before: &Taken, after: &Taken) -> BTreeSet<&'static str> {
 }
 
 fn stamps(root: &InstallRoot, settings: &Settings) -> Stamps {
-    [root.config_file(), root.credentials_file(), root.resolve(&settings.server_public_key_file)]
+    let files = [root.config_file(), root.credentials_file(), root.resolve(&settings.server_public_key_file)];
+    files
         .into_iter()
         .map(|path| {
-            let metadata = std::fs::metadata(&path).ok();
-            let stamp = metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
+            let stamp = stamp(&path);
             (path, stamp)
         })
         .collect()

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use durable::{Stamp, stamp};
 use protocol::{Failure, tls};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -27,7 +28,7 @@ struct Current {
     agent_id: String,
 }
 
-type Stamps = [Option<(SystemTime, u64)>; 2];
+type Stamps = [Stamp; 2];
 
 impl Certificate {
     /// # Errors
@@ -91,11 +92,6 @@ impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current().key)
     }
-}
-
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 fn read(certificate_file: &Path, key_file: &Path) -> Result<Current, String> {

@@ -1,9 +1,10 @@
 //! `sources.toml` while it is in use.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use config::{InstallRoot, Mistakes, Sources};
+use durable::{Stamp, stamp};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -16,9 +17,6 @@ pub struct SourcesFile {
     seen: Option<Stamp>,
 }
 
-/// Time of its last change and length, if it is there.
-type Stamp = Option<(SystemTime, u64)>;
-
 impl SourcesFile {
     /// Where `sources` come from.
     pub fn new(root: &InstallRoot, sources: &Sources) -> Self {
@@ -30,7 +28,7 @@ impl SourcesFile {
     pub async fn changed(&mut self) -> Result<Option<Sources>, Mistakes> {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let now = Some(self.stamp());
+            let now = Some(stamp(&self.path));
             let rests = now == self.seen;
             self.seen = now;
             if rests && now != self.read {
@@ -41,10 +39,5 @@ impl SourcesFile {
                 return Ok(is_new.then_some(sources));
             }
         }
-    }
-
-    fn stamp(&self) -> Stamp {
-        let metadata = std::fs::metadata(&self.path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
     }
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use super::{Bearings, EPOCHS, KEPT_TABLES, LAST_SEQ, Migrated, Migration, POSITIONS, READINGS, new_ones};
 use crate::error::StoreError;
 use crate::migrations::{Applied, schema_of};
-use crate::sqlite_store;
+use crate::{rollup, sqlite_store};
 
 /// Readers hold the write-ahead log only for a statement; writers have been told to hold still.
 const BUSY: Duration = Duration::from_secs(20);
@@ -154,15 +154,15 @@ pub fn carry_over(from: &Path, to: &Path) -> Result<u64, StoreError> {
         let what = format!("{expected} readings should be carried over, and {carried} were found");
         return Err(StoreError::Refused(what));
     }
-    for table in ["rollups_minute", "rollups_hour"] {
+    for table in rollup::TABLES {
         transaction.execute_batch(&format!(
             "DELETE FROM main.{table};
-             INSERT INTO main.{table}
-                 (start, tag, readings, bad, minimum, maximum, first_time, first, last_time, last)
+             INSERT INTO main.{table} ({})
              SELECT start, old.id, readings, bad, minimum, maximum, first_time, first, last_time, last
              FROM newer.{table} AS rollup
              JOIN newer.tags AS tag ON tag.id = rollup.tag
-             JOIN main.tags AS old ON old.name = tag.name AND old.unit IS tag.unit"
+             JOIN main.tags AS old ON old.name = tag.name AND old.unit IS tag.unit",
+            rollup::COLUMNS
         ))?;
     }
     transaction

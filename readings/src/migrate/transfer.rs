@@ -19,6 +19,7 @@ use crate::migrations::Schema;
 use crate::postgres_copy::copy_frames;
 use crate::postgres_store::{PostgresStore, connect};
 use crate::reading::Reading;
+use crate::rollup;
 use crate::sqlite_store::SqliteStore;
 use crate::store::{Span, Store as _, unsigned};
 
@@ -38,7 +39,6 @@ enum Column {
 const TABLES: [(&str, &str, &[Column]); 7] = {
     use Column::{Float, Plain, Time};
     const ROLLUP: &[Column] = &[Time, Plain, Plain, Plain, Float, Float, Time, Float, Time, Float];
-    const OF_ROLLUP: &str = "start, tag, readings, bad, minimum, maximum, first_time, first, last_time, last";
     [
         ("epochs", "number, epoch, first_seq, started_at", &[Plain, Plain, Plain, Time]),
         ("tags", "id, name, unit", &[Plain; 3]),
@@ -53,8 +53,8 @@ const TABLES: [(&str, &str, &[Column]); 7] = {
             "number, at_seq, first_seq, first_time, last_time, readings, reason",
             &[Plain, Plain, Plain, Time, Time, Plain, Plain],
         ),
-        ("rollups_minute", OF_ROLLUP, ROLLUP),
-        ("rollups_hour", OF_ROLLUP, ROLLUP),
+        (rollup::TABLES[0], rollup::COLUMNS, ROLLUP),
+        (rollup::TABLES[1], rollup::COLUMNS, ROLLUP),
     ]
 };
 

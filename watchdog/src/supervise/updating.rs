@@ -1,12 +1,12 @@
 //! The supervisor's part in an update: follows the boot record, starts the applying process, and tells it when nothing
 //! enters the database any more.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use config::{InstallRoot, Settings};
 use daemon::Control;
+use durable::{Stamp, stamp};
 use protocol::control::{PendingUpdate, UpdateStatus};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
@@ -70,15 +70,8 @@ fn bounded(mut pending: PendingUpdate) -> PendingUpdate {
     pending
 }
 
-fn stamps(root: &InstallRoot) -> Vec<(PathBuf, Option<(SystemTime, u64)>)> {
-    [root.pending_meta(), root.update_progress(), root.update_log()]
-        .into_iter()
-        .map(|path| {
-            let metadata = std::fs::metadata(&path).ok();
-            let stamp = metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
-            (path, stamp)
-        })
-        .collect()
+fn stamps(root: &InstallRoot) -> [Stamp; 3] {
+    [root.pending_meta(), root.update_progress(), root.update_log()].map(|path| stamp(&path))
 }
 
 /// Applies whatever is approved, until the process stops. Once the boot record no longer says that this version simply
