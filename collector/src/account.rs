@@ -1,7 +1,6 @@
 //! What the collector tells of itself: to the supervisor, to monitoring, to the portal.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -94,15 +93,7 @@ impl Account {
             state.collected.readings_total += readings.len() as u64;
             for reading in readings {
                 state.collected.last_time = state.collected.last_time.max(Some(reading.time));
-                match state.latest.entry(reading.tag.clone()) {
-                    Entry::Occupied(mut latest) => *latest.get_mut() = reading,
-                    Entry::Vacant(place) => {
-                        // What a source that has ended read last may come after its end.
-                        if state.collected.sources.keys().any(|source| is_of(&reading.tag, source)) {
-                            place.insert(reading);
-                        }
-                    }
-                }
+                state.latest.insert(reading.tag.clone(), reading);
             }
         });
     }

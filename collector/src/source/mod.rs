@@ -12,19 +12,17 @@ use std::time::Duration;
 use config::{InstallRoot, OpcuaMode, Source, Sources, TagSettings};
 use protocol::{Failure, Timestamp};
 use readings::Reading;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use self::modbus::Modbus;
 use self::opcua::Polled;
 use self::simulator::Simulator;
+use crate::accept::Readings;
 use crate::account::Account;
 use crate::pause::Pause;
 use crate::tag::{Sample, Tag};
-
-/// Where gathered readings go; waits while the disk is slower than the devices.
-pub type Readings = mpsc::Sender<Vec<Reading>>;
 
 /// What one poll of a group brought.
 pub type Gathered = Vec<Outcome>;
@@ -132,6 +130,8 @@ impl Polling {
                 Some(ended) => return Err(by_itself(ended.map(|_| ()))),
             }
         }
+        // What the ended ones read last is not to bring their tags back.
+        self.readings.settled().await;
         self.account.set_sources(&sources, &going_names);
         for source in new {
             self.run(source);
@@ -318,17 +318,14 @@ mod tests {
         let settings = TagSettings { name: "told.tag".to_owned(), ..TagSettings::default() };
         let (asked, start) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
         let device = Told { settings, answers: Box::new(answers.into_iter()), asked: asked.clone() };
-        let (readings, mut gathers) = mpsc::channel(1000);
+        let (readings, gathers) = Readings::unaccepted(1000);
         let (stop, stopped) = watch::channel(false);
         let account = Arc::new(Account::new(&Sources::default()));
         let task = tokio::spawn(poll(device, readings, account, stopped));
         tokio::time::sleep_until(start + until).await;
         stop.send_replace(true);
         task.await.unwrap();
-        let mut qualities = Vec::new();
-        while let Some(gather) = gathers.recv().await {
-            qualities.extend(gather.into_iter().map(|reading| reading.quality.0));
-        }
+        let qualities = gathers.await.into_iter().flatten().map(|reading| reading.quality.0).collect();
         let asked = asked.lock().unwrap().iter().map(|at| at.duration_since(start).as_secs_f64()).collect();
         (qualities, asked)
     }

@@ -23,7 +23,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::topics::Topics;
-use super::{LONGEST_PAUSE, Readings, Shown};
+use super::{LONGEST_PAUSE, Shown};
+use crate::accept::Readings;
 use crate::account::Account;
 use crate::pause::Pause;
 use crate::tag::{Sample, Tag};

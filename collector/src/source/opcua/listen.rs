@@ -18,9 +18,10 @@ use tokio::time::Instant;
 
 use super::connection::{Ahead, Connection, MOST_AT_ONCE, locate, named};
 use super::value::Told;
+use crate::accept::Readings;
 use crate::account::Account;
 use crate::pause::Pause;
-use crate::source::{LONGEST_PAUSE, Readings};
+use crate::source::LONGEST_PAUSE;
 use crate::tag::{Sample, Tag};
 
 /// Of one node, values that the server keeps for us between two of its messages.
