@@ -1,12 +1,12 @@
 //! The agent: a TLS server that only ever answers.
 //!
-//! [`server`] accepts, limits and times connections; [`session`] says who is calling; [`exchange`] is what a session is
+//! [`daemon::server`] accepts, limits and times connections; [`session`] says who is calling; [`exchange`] is what a session is
 //! then used for, one module each. All routes stand in [`routes`].
 
 mod account;
 mod exchange;
+mod listen;
 mod routes;
-mod server;
 mod session;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::routing::get;
 use axum::{Json, Router};
 use config::{InstallRoot, Settings};
+use daemon::server::Certificate;
 use daemon::{Control, Health};
 use protocol::control::{FromChild, Role};
 use protocol::signing::PublicKey;
@@ -25,8 +26,6 @@ use account::Account;
 use exchange::cuts::Cuts;
 use exchange::export::Exporter;
 use exchange::update::Deliveries;
-use server::certificate::Certificate;
-use server::connections::Connections;
 use session::Sessions;
 
 /// So many are shown.
@@ -84,7 +83,7 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
         telling: Mutex::default(),
     });
 
-    let listener = server::bind(&agent.settings).await?;
+    let listener = listen::bind(&agent.settings).await?;
     let address = listener.local_addr().map_err(|error| Failure::failed(error.to_string()))?;
     let of_sessions = agent.clone();
     let past = async move || Json(of_sessions.sessions.past(PAST_SESSIONS));
@@ -96,7 +95,7 @@ pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
 
     tokio::spawn(agent.certificate.clone().watch());
     tokio::spawn(session::end_idle_sessions(agent.clone()));
-    server::serve(listener, agent.clone(), Arc::new(Connections::default())).await;
+    listen::serve(listener, &agent).await;
     agent.sessions.end_all();
     tracing::info!("stopped");
     let strange = strange.lock().unwrap_or_else(PoisonError::into_inner).take();

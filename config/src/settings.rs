@@ -31,6 +31,9 @@ pub struct Settings {
     pub low_disk_reserve_bytes: u64,
     pub portal_port: u16,
     pub portal_bind: IpAddr,
+    /// Used where the portal listens at another address than loopback.
+    pub portal_cert_file: PathBuf,
+    pub portal_key_file: PathBuf,
     pub portal_hosts: Vec<String>,
     pub language: Language,
     /// `None`: no licence is asked for.
@@ -80,7 +83,7 @@ pub enum LogFormat {
 const LONGEST_TEXT: usize = 30_000;
 
 /// Every key there is, in the order of the default file.
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 26] = [
     "AGENT_PORT",
     "AGENT_BIND",
     "AGENT_CERT_FILE",
@@ -99,6 +102,8 @@ const KEYS: [&str; 24] = [
     "LOW_DISK_RESERVE_BYTES",
     "PORTAL_PORT",
     "PORTAL_BIND",
+    "PORTAL_CERT_FILE",
+    "PORTAL_KEY_FILE",
     "PORTAL_HOSTS",
     "LANGUAGE",
     "LICENSE_FILE",
@@ -128,6 +133,8 @@ impl Default for Settings {
             low_disk_reserve_bytes: 256 << 20,
             portal_port: 8000,
             portal_bind: Ipv4Addr::LOCALHOST.into(),
+            portal_cert_file: "portal/cert.pem".into(),
+            portal_key_file: "portal/key.pem".into(),
             portal_hosts: Vec::new(),
             language: Language::English,
             license_file: None,
@@ -247,6 +254,8 @@ impl Settings {
             "LOW_DISK_RESERVE_BYTES" => self.low_disk_reserve_bytes = bytes(value).map_err(name)?,
             "PORTAL_PORT" => self.portal_port = port(value).map_err(name)?,
             "PORTAL_BIND" => self.portal_bind = address(value).map_err(name)?,
+            "PORTAL_CERT_FILE" => self.portal_cert_file = path(value).map_err(name)?,
+            "PORTAL_KEY_FILE" => self.portal_key_file = path(value).map_err(name)?,
             "PORTAL_HOSTS" => self.portal_hosts = list(value).map(str::to_ascii_lowercase).collect(),
             "LANGUAGE" => {
                 let languages = [("en", Language::English), ("uk", Language::Ukrainian), ("fr", Language::French)];

@@ -10,6 +10,7 @@ mod health;
 mod listen;
 mod logging;
 mod metrics;
+pub mod server;
 
 use std::sync::LazyLock;
 

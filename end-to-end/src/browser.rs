@@ -10,7 +10,12 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::wait_for;
+use crate::{portal, wait_for};
+
+/// As WebDriver writes them.
+pub const TAB: &str = "\u{e004}";
+pub const ENTER: &str = "\u{e007}";
+pub const ESCAPE: &str = "\u{e00c}";
 
 /// What a page takes to show something, on a busy machine.
 const SOON: Duration = Duration::from_secs(40);
@@ -18,6 +23,7 @@ const SOON: Duration = Duration::from_secs(40);
 /// A browser of its own; gone with this.
 pub struct Browser {
     driver: Child,
+    address: String,
     runtime: Runtime,
     client: Client,
 }
@@ -26,6 +32,18 @@ impl Browser {
     /// # Panics
     /// Without chromium and chromium-driver.
     pub fn start() -> Self {
+        Self::with(json!({}))
+    }
+
+    /// One whose user has gone on behind the warning that nobody vouches for the certificate.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn taking_any_certificate() -> Self {
+        Self::with(json!({ "acceptInsecureCerts": true }))
+    }
+
+    fn with(capabilities: Value) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -48,15 +66,67 @@ impl Browser {
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
         let arguments =
             ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"];
-        let mut capabilities = Capabilities::new();
+        let mut capabilities: Capabilities = serde_json::from_value(capabilities).expect("an object");
         capabilities.insert("goog:chromeOptions".to_owned(), json!({ "args": arguments }));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
         let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
-        let connected =
-            runtime.block_on(builder.capabilities(capabilities).connect(&format!("http://127.0.0.1:{port}")));
+        let address = format!("http://127.0.0.1:{port}");
+        let connected = runtime.block_on(builder.capabilities(capabilities).connect(&address));
         let client = connected.unwrap_or_else(|error| panic!("Chromium, of Debian's chromium: {error}"));
-        Self { driver, runtime, client }
+        Self { driver, address, runtime, client }
+    }
+
+    /// From here on for somebody who has chosen dark colours, or light ones.
+    ///
+    /// # Panics
+    /// If the driver refuses.
+    pub fn prefer_colours(&self, scheme: &str) {
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.devtools("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
+    }
+
+    /// From here on pages have no script that runs.
+    ///
+    /// # Panics
+    /// If the driver refuses.
+    pub fn switch_scripts_off(&self) {
+        self.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
+    }
+
+    fn devtools(&self, command: &str, parameters: Value) {
+        let session = self.runtime.block_on(self.client.session_id()).ok().flatten().expect("a session");
+        let path = format!("/session/{session}/goog/cdp/execute");
+        let body = json!({ "cmd": command, "params": parameters }).to_string();
+        let answer = portal::ask(&self.address, "POST", &path, "Content-Type: application/json\r\n", &body);
+        let answer = answer.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(answer.status, 200, "{command}: {answer:?}");
+    }
+
+    /// Presses keys, wherever the focus is.
+    ///
+    /// # Panics
+    /// If the driver refuses.
+    pub fn press(&self, keys: &str) {
+        let pressed = self.runtime.block_on(async { self.client.active_element().await?.send_keys(keys).await });
+        pressed.unwrap_or_else(|error| panic!("keys {keys:?}: {error}"));
+    }
+
+    /// Presses the tabulator until an element that `selector` names has the focus.
+    ///
+    /// # Panics
+    /// If none ever has.
+    pub fn tab_to(&self, selector: &str) {
+        let focused = format!("return document.activeElement.matches({})", json!(selector));
+        for _ in 0..100 {
+            if self.evaluate(&focused) == true {
+                let visible = "const box = document.activeElement.getBoundingClientRect(); return box.width > 0 && getComputedStyle(document.activeElement).outlineStyle !== 'none'";
+                assert_eq!(self.evaluate(visible), true, "{selector} has the focus, and nobody sees it");
+                return;
+            }
+            self.press(TAB);
+        }
+        panic!("the tabulator never comes to {selector}");
     }
 
     /// # Panics

@@ -39,11 +39,26 @@ pub fn ask(address: &str, method: &str, path: &str, headers: &str, body: &str) -
     );
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).map_err(failed)?;
+    let mut piece = [0; 16 << 10];
+    // Some servers leave the connection open, whatever they are asked.
+    while !is_whole(&answer) {
+        match stream.read(&mut piece).map_err(failed)? {
+            0 => break,
+            count => answer.extend_from_slice(&piece[..count]),
+        }
+    }
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{method} {path}: half an answer"))?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Ok(Answer { status: status.ok_or_else(|| format!("{method} {path}: {head}"))?, body: body.to_owned() })
+}
+
+/// By the length that its head tells.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() >= end + 4 + length)
 }
 
 impl Plant {

@@ -45,6 +45,8 @@
         document.getElementById("detail").textContent = detail ?? "";
         notice.hidden = false;
         notice.focus();
+        // What waits now is on the page before anybody presses again.
+        open();
     }
 
     document.getElementById("live").addEventListener("click", ({ target }) => {

@@ -1,15 +1,15 @@
 //! Who asks for something that only an operator may: from where, and with what to show for it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::{Extension, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use daemon::server::Peer;
 use protocol::control::{Caller, Question, Secret};
 use serde::de::DeserializeOwned;
 
@@ -25,6 +25,8 @@ const PIN_LIMIT_BYTES: usize = 64;
 
 pub struct Client {
     pub caller: Caller,
+    /// By TLS.
+    pub secure: bool,
     pub words: &'static Words,
     /// When the session began that this client has shown.
     pub session: Option<Instant>,
@@ -36,14 +38,14 @@ impl FromRequestParts<Arc<Portal>> for Client {
 
     async fn from_request_parts(parts: &mut Parts, portal: &Arc<Portal>) -> Result<Self, Response> {
         let Ok(visitor) = Visitor::from_request_parts(parts, portal).await;
-        let peer = ConnectInfo::<SocketAddr>::from_request_parts(parts, portal).await;
-        let ConnectInfo(peer) = peer.map_err(|missing| missing.into_response())?;
-        let caller = if peer.ip().to_canonical().is_loopback() { Caller::Local } else { Caller::Remote };
+        let peer = Extension::<Peer>::from_request_parts(parts, portal).await;
+        let Extension(peer) = peer.map_err(|missing| missing.into_response())?;
+        let caller = if peer.is_here() { Caller::Local } else { Caller::Remote };
         let words = visitor.words();
         let pin = pin_of(&parts.headers).map_err(|refusal| refusal.answer(words))?;
         let token = visitor::cookie(&parts.headers, sessions::COOKIE);
         let session = token.and_then(|token| portal.sessions.began(token, Instant::now()));
-        Ok(Self { caller, words, session, pin })
+        Ok(Self { caller, secure: peer.secure, words, session, pin })
     }
 }
 

@@ -22,8 +22,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::serve::ListenerExt as _;
 use config::{InstallRoot, Language, Settings};
+use daemon::server::{Certificate, Server, Transport};
 use daemon::{Control, Health, Metrics, Readiness};
 use protocol::Failure;
 use protocol::control::{FromChild, PlantStatus, Role};
@@ -39,8 +39,6 @@ use crate::update::arrivals::Arrivals;
 pub use crate::routes::router;
 pub use crate::supervisor::Supervisor;
 
-/// How long open connections may take to end.
-const DRAIN: Duration = Duration::from_secs(5);
 /// The supervisor says how the plant is about once a second.
 const NEWS_WITHIN: Duration = Duration::from_secs(3);
 
@@ -51,6 +49,8 @@ pub type PlantStatusFeed = watch::Receiver<Option<Box<PlantStatus>>>;
 pub struct Portal {
     language: Language,
     hosts: KnownHosts,
+    /// Other machines may look, and only by TLS.
+    on_network: bool,
     control: Arc<Control>,
     supervisor: Arc<dyn Supervisor>,
     status: PlantStatusFeed,
@@ -74,6 +74,7 @@ impl Portal {
         Self {
             language: settings.language,
             hosts: KnownHosts::new(settings.portal_bind, &settings.portal_hosts),
+            on_network: is_on_network(settings),
             control,
             supervisor,
             live: Live::new(status.clone()),
@@ -116,18 +117,39 @@ fn waiting(status: &Option<Box<PlantStatus>>) -> Option<&str> {
 pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
+    let transport = transport(root, &settings)?;
     let listener = bind(&settings).await?;
     let health = Health::bind(0).await?;
     let control = Arc::new(Control::start());
 
     health.serve(control.clone(), Arc::new(AlwaysReady), axum::Router::new());
     let address = listener.local_addr().map_err(|error| Failure::failed(format!("lost the listener: {error}")))?;
-    control.listening(Role::Service, &format!("http://{address}"));
+    let scheme = if is_on_network(&settings) { "https" } else { "http" };
+    control.listening(Role::Service, &format!("{scheme}://{address}"));
     control.say(&FromChild::Ready { version: daemon::version().to_owned() });
 
     let portal = Arc::new(Portal::new(&settings, control.clone(), control.clone(), control.watch_plant_status()));
     first_news(&control).await;
-    serve(listener, portal, &control).await
+    // A page that is open in a browser has nothing to prove.
+    let server = Server { transport, allow: Box::new(|_| true), prove_within: None };
+    server.serve(listener, router(portal), control).await;
+    Ok(())
+}
+
+fn is_on_network(settings: &Settings) -> bool {
+    !settings.portal_bind.is_loopback()
+}
+
+/// What is readable on the way must not be the PIN. On this very machine nobody is on the way.
+fn transport(root: &InstallRoot, settings: &Settings) -> Result<Transport, Failure> {
+    if !is_on_network(settings) {
+        return Ok(Transport::Plain);
+    }
+    let [certificate, key] = [&settings.portal_cert_file, &settings.portal_key_file].map(|file| root.resolve(file));
+    let certificate = Certificate::load(&certificate, &key)?;
+    let config = certificate.server_config();
+    tokio::spawn(certificate.watch());
+    Ok(Transport::Either(config))
 }
 
 /// A page that knows nothing yet of the plant would only worry people. Browsers wait at the listener meanwhile.
@@ -140,13 +162,6 @@ async fn first_news(control: &Control) {
 
 async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
     let address = SocketAddr::new(settings.portal_bind, settings.portal_port);
-    if !address.ip().is_loopback() {
-        return Err(Failure::configuration(format!(
-            "PORTAL_BIND is {}, but the portal only listens on loopback as yet, since it has no TLS; \
-             set PORTAL_BIND = 127.0.0.1 in config/config.txt",
-            address.ip()
-        )));
-    }
     daemon::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => Failure::failed(format!(
             "another program listens at {address} already; set another PORTAL_PORT in config/config.txt, \
@@ -154,30 +169,6 @@ async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
         )),
         _ => Failure::failed(format!("could not listen at {address}, from PORTAL_BIND and PORTAL_PORT: {error}")),
     })
-}
-
-async fn serve(listener: TcpListener, portal: Arc<Portal>, control: &Arc<Control>) -> Result<(), Failure> {
-    // Live values are small and meant for now, not for when a packet is full.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let stopped = {
-        let control = control.clone();
-        async move { control.stopped().await }
-    };
-    let pages = router(portal).into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, pages).with_graceful_shutdown(stopped).into_future();
-    let overdue = async {
-        control.stopped().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        served = serving => served.map_err(|error| Failure::failed(format!("could not serve the pages: {error}"))),
-        () = overdue => {
-            tracing::warn!("connections were still open after {DRAIN:?}; they are cut");
-            Ok(())
-        }
-    }
 }
 
 /// The portal needs nobody: whatever is down, its pages are there to say so.

@@ -2,10 +2,11 @@
 //!
 //! It is given an install root (`--root`), and in supervised life the plant's state as lines on standard input.
 //! It then
-//! 1. reads `config/config.txt` and refuses (exit 78) to listen anywhere but on loopback, since it has no TLS,
+//! 1. reads `config/config.txt`; with a `PORTAL_BIND` other than loopback it serves TLS, by the certificate that
+//!    `PORTAL_CERT_FILE` names (exit 78 if that is unusable), and sends other machines' plain requests there,
 //! 2. listens at `PORTAL_BIND:PORTAL_PORT` (exit 1 with advice if that is taken) and says where,
 //! 3. serves the pages: state from the supervisor, live values from the collector's loopback endpoint,
-//! 4. stops within five seconds when asked to, by signal or by its standard input closing.
+//! 4. stops within eight seconds when asked to, by signal or by its standard input closing.
 //!
 //! It writes no file and talks to nothing but the browser, the supervisor and the collector.
 

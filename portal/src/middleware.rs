@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::uri::Authority;
+use axum::extract::{Extension, Request, State};
+use axum::http::uri::{Authority, PathAndQuery};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
+use daemon::server::Peer;
 use serde_json::json;
 
 use crate::Portal;
@@ -28,6 +29,7 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 pub fn guard(routes: Router, portal: Arc<Portal>) -> Router {
     routes
         .layer(from_fn(refuse_foreign_sites))
+        .layer(from_fn_with_state(portal.clone(), insist_on_tls))
         .layer(from_fn_with_state(portal, refuse_foreign_hosts))
         .layer(map_response(add_headers))
 }
@@ -42,35 +44,65 @@ async fn add_headers(mut response: Response) -> Response {
 
 /// A foreign site may point its own name at 127.0.0.1 and have a browser here ask for it (DNS rebinding). Such a
 /// request carries that name.
-async fn refuse_foreign_hosts(State(portal): State<Arc<Portal>>, request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+async fn refuse_foreign_hosts(
+    State(portal): State<Arc<Portal>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let know = |authority| portal.hosts.know(authority, peer.local.ip());
     // A request line with a whole URL names a host of its own.
     let target = request.uri().authority().map(Authority::as_str);
-    if host.is_some_and(|host| portal.hosts.know(host)) && target.is_none_or(|target| portal.hosts.know(target)) {
+    if host(request.headers()).is_some_and(know) && target.is_none_or(know) {
         return next.run(request).await;
     }
     (StatusCode::MISDIRECTED_REQUEST, format!("{}\n", words(portal.language).foreign_host)).into_response()
 }
 
+/// Other machines are sent to the same address by TLS; what would have carried a PIN already is refused.
+async fn insist_on_tls(
+    State(portal): State<Arc<Portal>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !portal.on_network || peer.secure || peer.is_here() {
+        return next.run(request).await;
+    }
+    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    let address = host(request.headers()).map(|host| format!("https://{host}{path}"));
+    match address.and_then(|address| HeaderValue::from_str(&address).ok()) {
+        Some(address) if request.method().is_safe() => {
+            (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, address)]).into_response()
+        }
+        _ => (StatusCode::FORBIDDEN, Json(json!({ "error": "https only" }))).into_response(),
+    }
+}
+
+fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::HOST)?.to_str().ok()
+}
+
 /// A foreign site may have a browser here post a form to the portal, with its cookies. It can neither say JSON without
 /// being asked first nor hide where it is from.
-async fn refuse_foreign_sites(request: Request, next: Next) -> Response {
-    let refusal = if request.method().is_safe() { None } else { foreign(request.headers()) };
+async fn refuse_foreign_sites(Extension(peer): Extension<Peer>, request: Request, next: Next) -> Response {
+    let refusal = if request.method().is_safe() { None } else { foreign(request.headers(), peer.secure) };
     match refusal {
         None => next.run(request).await,
         Some(why) => (StatusCode::FORBIDDEN, Json(json!({ "error": why }))).into_response(),
     }
 }
 
-fn foreign(headers: &HeaderMap) -> Option<&'static str> {
+fn foreign(headers: &HeaderMap, secure: bool) -> Option<&'static str> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default().to_ascii_lowercase());
     let media_type = text("content-type").unwrap_or_default();
     if media_type.split(';').next().is_none_or(|media_type| media_type.trim() != "application/json") {
         return Some("content type is not application/json");
     }
     let host = text("host").unwrap_or_default();
-    let here = |origin: String| [format!("http://{host}"), format!("https://{host}")].contains(&origin);
-    let elsewhere = text("origin").is_some_and(|origin| !here(origin));
+    // Whoever is on the way can be this host without TLS.
+    let here = format!("{}://{host}", if secure { "https" } else { "http" });
+    let elsewhere = text("origin").is_some_and(|origin| origin != here);
     let cross_site = text("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
     (elsewhere || cross_site).then_some("cross-site request")
 }
@@ -80,21 +112,25 @@ pub struct KnownHosts(Vec<String>);
 
 impl KnownHosts {
     pub fn new(bound: IpAddr, named: &[String]) -> Self {
-        let bound = match bound {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("[{address}]"),
-        };
-        let always = ["localhost".to_owned(), "127.0.0.1".to_owned(), "[::1]".to_owned(), bound];
-        let named = named.iter().filter_map(|name| match name.parse::<IpAddr>() {
-            Ok(IpAddr::V6(address)) => Some(format!("[{address}]")),
-            _ => host_of(name),
+        let always = ["localhost".to_owned(), "127.0.0.1".to_owned(), "[::1]".to_owned(), bracketed(bound)];
+        let named = named.iter().filter_map(|name| match name.parse() {
+            Ok(address) => Some(bracketed(address)),
+            Err(_) => host_of(name),
         });
         Self(always.into_iter().chain(named).collect())
     }
 
-    /// Whatever the port.
-    fn know(&self, authority: &str) -> bool {
-        host_of(authority).is_some_and(|host| self.0.contains(&host))
+    /// Whatever the port. The address that was asked is no name that somebody could have pointed here.
+    fn know(&self, authority: &str, asked: IpAddr) -> bool {
+        host_of(authority).is_some_and(|host| self.0.contains(&host) || host == bracketed(asked))
+    }
+}
+
+/// As it stands in a URL.
+fn bracketed(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
     }
 }
 
@@ -118,22 +154,24 @@ mod tests {
             };
             let mut headers = HeaderMap::new();
             pairs.map(pair).for_each(|(name, value)| _ = headers.insert(name, value));
-            foreign(&headers)
+            [false, true].map(|secure| foreign(&headers, secure))
         };
-        let own = ["http://plant:8000", "https://Plant:8000"].map(|origin| judge(&[("origin", origin)]));
-        assert_eq!(own, [None, None]);
-        assert_eq!(judge(&[("sec-fetch-site", "same-origin")]), None);
+        let cross = Some("cross-site request");
+        assert_eq!(judge(&[("origin", "http://Plant:8000")]), [None, cross]);
+        assert_eq!(judge(&[("origin", "https://plant:8000")]), [cross, None]);
+        assert_eq!(judge(&[("sec-fetch-site", "same-origin")]), [None, None]);
         for foreign in ["null", "", "http://plant", "http://plant:80001", "http://x@plant:8000", "file://plant:8000"] {
-            assert_eq!(judge(&[("origin", foreign)]), Some("cross-site request"), "{foreign}");
+            assert_eq!(judge(&[("origin", foreign)]), [cross, cross], "{foreign}");
         }
         for media_type in ["", "text/plain", "application/json5", "text/plain; application/json"] {
-            assert!(judge(&[("content-type", media_type)]).is_some(), "{media_type}");
+            assert!(judge(&[("content-type", media_type)]).iter().all(Option::is_some), "{media_type}");
         }
     }
 
     #[test]
     fn only_known_names_are_answered_whatever_the_port() {
-        let hosts = KnownHosts::new([127, 0, 0, 5].into(), &["plant-pc.local".to_owned(), "fe80::1".to_owned()]);
+        let hosts = KnownHosts::new([0, 0, 0, 0].into(), &["plant-pc.local".to_owned(), "fe80::1".to_owned()]);
+        let asked = [127, 0, 0, 5].into();
         for known in [
             "localhost",
             "LOCALHOST:8000",
@@ -143,12 +181,12 @@ mod tests {
             "Plant-PC.local:8000",
             "[fe80::1]",
         ] {
-            assert!(hosts.know(known), "{known}");
+            assert!(hosts.know(known, asked), "{known}");
         }
         for foreign in
             ["", "evil.example", "localhost.evil.example:8000", "localhost@evil.example", "x@localhost", "127.0.0.6"]
         {
-            assert!(!hosts.know(foreign), "{foreign}");
+            assert!(!hosts.know(foreign, asked), "{foreign}");
         }
     }
 }

@@ -93,7 +93,8 @@ async fn enter(portal: &Portal, client: &Client, body: Result<Bytes, BytesReject
     client.check(portal, pin, StatusCode::FORBIDDEN).await?;
     portal.look_what_waits();
     let token = portal.sessions.begin(Instant::now());
-    let cookie = format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict");
+    let secure = if client.secure { "; Secure" } else { "" };
+    let cookie = format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict{secure}");
     Ok(cookie.parse().expect("hexadecimal is a header value"))
 }
 

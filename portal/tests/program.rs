@@ -24,11 +24,11 @@ fn refusal(config: &str) -> Output {
 }
 
 #[test]
-fn an_address_that_others_can_reach_is_refused_until_there_is_tls() {
+fn an_address_that_others_can_reach_is_refused_without_a_certificate() {
     let output = refusal("PORTAL_BIND = 0.0.0.0\n");
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{said}");
-    assert!(said.contains("PORTAL_BIND = 127.0.0.1") && said.lines().count() == 1, "{said}");
+    assert!(said.contains("portal/cert.pem") && said.contains("openssl") && said.lines().count() == 1, "{said}");
 }
 
 #[test]

@@ -37,7 +37,11 @@ pub fn check_config(root: &InstallRoot) -> Result<(), Failure> {
         if let Err(error) = license::check(root, &settings) {
             found.push(error);
         }
-        for file in [&settings.agent_cert_file, &settings.agent_key_file] {
+        let portal = [&settings.portal_cert_file, &settings.portal_key_file];
+        // The portal's pair is made where it is needed and neither is there.
+        let half = !settings.portal_bind.is_loopback() && portal.iter().any(|file| root.resolve(file).exists());
+        let portal = portal.into_iter().filter(|_| half);
+        for file in [&settings.agent_cert_file, &settings.agent_key_file].into_iter().chain(portal) {
             if !root.resolve(file).is_file() {
                 found.push(format!("{} does not exist", root.resolve(file).display()));
             }

@@ -177,6 +177,8 @@ fn concerned(before: &Taken, after: &Taken) -> BTreeSet<&'static str> {
         low_disk_reserve_bytes,
         portal_port,
         portal_bind,
+        portal_cert_file,
+        portal_key_file,
         portal_hosts,
         language,
         log_level,
@@ -200,6 +202,8 @@ fn concerned(before: &Taken, after: &Taken) -> BTreeSet<&'static str> {
     let collector = *spool_max_bytes != old.spool_max_bytes || *retention_days != old.retention_days;
     let portal = *portal_port != old.portal_port
         || *portal_bind != old.portal_bind
+        || *portal_cert_file != old.portal_cert_file
+        || *portal_key_file != old.portal_key_file
         || *portal_hosts != old.portal_hosts
         || *language != old.language;
     let stores = *low_disk_reserve_bytes != old.low_disk_reserve_bytes || before.database_url != after.database_url;

@@ -77,7 +77,7 @@ impl Places {
                 ..Self::default()
             },
             // It writes nothing: what it asks for is the supervisor's to do.
-            _ => Self::default(),
+            _ => Self { secrets: vec![root.resolve(&settings.portal_key_file)], ..Self::default() },
         })
     }
 }

@@ -17,7 +17,7 @@ use updater::boot_record::BootRecord;
 use updater::patch::PROGRAMS;
 use updater::version_directory::{VERSION_FILE, read_tree, tree_hash, version_id};
 
-use crate::executable;
+use crate::{certificate, executable};
 
 /// What `watchdog init` is given.
 #[derive(Clone, Debug)]
@@ -82,7 +82,8 @@ pub fn init(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
         new_file(&root.path().join("config").join(name), pem.as_bytes(), Access::Shared)?;
     }
     write_configuration(root, wish)?;
-    make_certificate(root)?;
+    let [certificate, key] = ["agent/cert.pem", "agent/key.pem"].map(|file| root.resolve(file));
+    certificate::make(&certificate, &key, &["plantlink-agent".to_owned()])?;
     let id = install_version(root, &programs)?;
     copy_program(&programs.join(executable("watchdog")), &root.path().join(executable("watchdog")))?;
     durable::replace(&root.version_file(), format!("{}\n", daemon::version()).as_bytes(), Access::Shared)?;
@@ -170,22 +171,6 @@ pub(crate) fn hash_pin(pin: &str) -> Result<String, Failure> {
     let salt = SaltString::generate(&mut OsRng);
     let hash = Argon2::default().hash_password(pin.as_bytes(), &salt);
     hash.map(|hash| hash.to_string()).map_err(|error| Failure::failed(format!("could not hash the PIN: {error}")))
-}
-
-/// Self-signed, good for as long as the plant stands: what HQ remembers is the key.
-fn make_certificate(root: &InstallRoot) -> Result<(), Failure> {
-    let (certificate_file, key_file) = (root.resolve("agent/cert.pem"), root.resolve("agent/key.pem"));
-    if certificate_file.exists() && key_file.exists() {
-        return Ok(());
-    }
-    let not_made = |error: rcgen::Error| Failure::failed(format!("could not make a certificate: {error}"));
-    let key = rcgen::KeyPair::generate().map_err(not_made)?;
-    let mut parameters = rcgen::CertificateParams::new(["plantlink-agent".to_owned()]).map_err(not_made)?;
-    parameters.distinguished_name.push(rcgen::DnType::CommonName, "plantlink-agent");
-    let certificate = parameters.self_signed(&key).map_err(not_made)?;
-    // Key first: a certificate alone, after a kill in between, is made again together with its key.
-    durable::replace(&key_file, key.serialize_pem().as_bytes(), Access::Private)?;
-    Ok(durable::replace(&certificate_file, certificate.pem().as_bytes(), Access::Shared)?)
 }
 
 /// A version directory of the programs, under its name only when it is whole.

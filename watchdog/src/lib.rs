@@ -2,6 +2,7 @@
 //! each version, with the verbs around them.
 
 mod backoff;
+mod certificate;
 mod check_config;
 mod child_log;
 mod configuration;

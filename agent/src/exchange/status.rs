@@ -19,7 +19,7 @@ pub async fn status(State(agent): AgentState) -> Response {
         plant.iter().flat_map(|plant| &plant.children).map(|child| (child.name.clone(), child.state.word())).collect();
     let now = Timestamp::now();
     Json(json!({
-        "agent_id": agent.certificate.agent_id(),
+        "agent_id": agent.certificate.fingerprint(),
         "version": plant.as_ref().map_or_else(|| daemon::version().to_owned(), |plant| plant.version.clone()),
         "phase": plant.as_ref().map_or("committed", |plant| plant.phase.as_str()),
         "pending_version": plant.as_ref().and_then(|plant| plant.pending_version.clone()),

@@ -27,6 +27,7 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use config::{AuthForms, InstallRoot, Settings};
+use daemon::server::{Connection, Peer};
 use protocol::Timestamp;
 use protocol::control::PastSession;
 use protocol::session::{AuthRequest, AuthResponse, Challenge, ErrorBody, challenge_message, refusal as refused};
@@ -35,7 +36,6 @@ use protocol::signing::PublicKey;
 use crate::Agent;
 use crate::account::Account;
 use crate::routes::{AgentState, drop_rest, refusal, small_body};
-use crate::server::connections::Connection;
 use attempts::{Attempts, TooMany};
 use nonces::{NonceState, Nonces};
 use timestamps::{Timestamps, Untimely};
@@ -177,7 +177,7 @@ impl Refusal {
 pub async fn challenge(State(agent): AgentState) -> Response {
     let challenge = Challenge {
         nonce: agent.sessions.nonces.make(),
-        agent_id: agent.certificate.agent_id(),
+        agent_id: agent.certificate.fingerprint(),
         agent_time: Timestamp::now().with_millis(),
     };
     Json(challenge).into_response()
@@ -186,10 +186,11 @@ pub async fn challenge(State(agent): AgentState) -> Response {
 /// `POST /auth`.
 pub async fn authenticate(
     State(agent): AgentState,
-    Extension(address): Extension<SocketAddr>,
+    Extension(peer): Extension<Peer>,
     Extension(connection): Extension<Arc<Connection>>,
     request: Request,
 ) -> Response {
+    let address = peer.address;
     let body = match small_body(request.into_body()).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
@@ -204,7 +205,7 @@ pub async fn authenticate(
         // An accepted time is synced to disk, which may take as long as the disk likes.
         Ok(request) => {
             let agent = agent.clone();
-            let judging = move || agent.sessions.judge(&request, address, &agent.certificate.agent_id());
+            let judging = move || agent.sessions.judge(&request, address, &agent.certificate.fingerprint());
             match tokio::task::spawn_blocking(judging).await {
                 Ok(outcome) => outcome,
                 Err(error) => {

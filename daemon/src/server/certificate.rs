@@ -1,4 +1,4 @@
-//! The agent's certificate: its own, self-signed as a rule. A renewed one is taken up without a restart.
+//! A server's certificate: its own, self-signed as a rule. A renewed one is taken up without a restart.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -25,7 +25,7 @@ pub struct Certificate {
 #[derive(Clone, Debug)]
 struct Current {
     key: Arc<CertifiedKey>,
-    agent_id: String,
+    fingerprint: String,
 }
 
 type Stamps = [Stamp; 2];
@@ -35,7 +35,7 @@ impl Certificate {
     /// Missing, unreadable or unmatched files, in words that say what to do.
     pub fn load(certificate_file: &Path, key_file: &Path) -> Result<Arc<Self>, Failure> {
         let current = read(certificate_file, key_file).map_err(Failure::configuration)?;
-        tracing::info!(agent_id = %current.agent_id, "certificate loaded");
+        tracing::info!(fingerprint = %current.fingerprint, "certificate loaded");
         Ok(Arc::new(Self {
             seen: Mutex::new([stamp(certificate_file), stamp(key_file)]),
             certificate_file: certificate_file.to_owned(),
@@ -45,8 +45,8 @@ impl Certificate {
     }
 
     /// SHA-256 of the public key (SPKI), hex.
-    pub fn agent_id(&self) -> String {
-        self.current().agent_id
+    pub fn fingerprint(&self) -> String {
+        self.current().fingerprint
     }
 
     pub fn server_config(self: &Arc<Self>) -> Arc<ServerConfig> {
@@ -75,7 +75,7 @@ impl Certificate {
         *seen = stamps;
         match read(&self.certificate_file, &self.key_file) {
             Ok(new) => {
-                tracing::info!(agent_id = %new.agent_id, "a renewed certificate is in use");
+                tracing::info!(fingerprint = %new.fingerprint, "a renewed certificate is in use");
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
             }
             // One of the two files may be about to follow.
@@ -95,19 +95,25 @@ impl ResolvesServerCert for Certificate {
 }
 
 fn read(certificate_file: &Path, key_file: &Path) -> Result<Current, String> {
-    let advice = "`watchdog init` makes a pair, `openssl req -x509` another";
-    let unusable =
-        |path: &Path, error: &dyn std::fmt::Display| format!("{} cannot be used: {error}; {advice}", path.display());
+    let unusable = |path: &Path, error: &dyn std::fmt::Display| {
+        format!(
+            "{} cannot be used: {error}; a new pair is made with: openssl req -x509 -nodes -newkey rsa:2048 -days 9999 \
+             -subj /CN=plantlink -keyout {} -out {}",
+            path.display(),
+            key_file.display(),
+            certificate_file.display()
+        )
+    };
     let chain = CertificateDer::pem_file_iter(certificate_file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unusable(certificate_file, &error))?;
     let first = chain.first().ok_or_else(|| unusable(certificate_file, &"it holds no certificate"))?;
-    let agent_id =
+    let fingerprint =
         tls::fingerprint(first).ok_or_else(|| unusable(certificate_file, &"it is no X.509 version 3 certificate"))?;
     let key = PrivateKeyDer::from_pem_file(key_file).map_err(|error| unusable(key_file, &error))?;
     let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|error| unusable(key_file, &error))?;
     let key = CertifiedKey::new(chain, key);
     key.keys_match()
         .map_err(|_| unusable(key_file, &format!("it is not the key of {}", certificate_file.display())))?;
-    Ok(Current { key: Arc::new(key), agent_id })
+    Ok(Current { key: Arc::new(key), fingerprint })
 }

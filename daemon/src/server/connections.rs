@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 
 /// All connections there are. Whoever has proved who he is stays; of the others the oldest make room for the newest, so
 /// that somebody who only opens connections cannot keep HQ out, whether from its own address or from many.
-#[derive(Default)]
 pub struct Connections {
     table: Arc<Mutex<Table>>,
+    prove_within: Option<Duration>,
 }
 
 /// In all.
@@ -19,8 +19,6 @@ const MOST: usize = 512;
 const MOST_UNPROVEN_FROM_ADDRESS: usize = 64;
 /// Of those that have proved nothing, from all addresses.
 const MOST_UNPROVEN: usize = 256;
-/// Who has proved nothing by then is dropped.
-const PROVE_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Table {
@@ -49,6 +47,11 @@ pub struct Connection {
 }
 
 impl Connections {
+    /// Who has proved nothing by then is dropped; `None`: nobody has to.
+    pub fn new(prove_within: Option<Duration>) -> Self {
+        Self { table: Arc::default(), prove_within }
+    }
+
     /// `None` when there is no room and nobody to make it.
     pub fn admit(&self, address: IpAddr) -> Option<Connection> {
         let mut table = lock(&self.table);
@@ -69,8 +72,9 @@ impl Connections {
     }
 
     pub fn drop_overdue(&self) {
+        let Some(prove_within) = self.prove_within else { return };
         let mut table = lock(&self.table);
-        let overdue = |entry: &Entry| entry.since.elapsed() > PROVE_WITHIN;
+        let overdue = |entry: &Entry| entry.since.elapsed() > prove_within;
         while table.drop_oldest_unproven(overdue) {}
     }
 }
@@ -103,9 +107,17 @@ impl Connection {
         self.state.proven.store(true, Ordering::Relaxed);
     }
 
-    /// Returns when this connection has to make room.
-    pub async fn dropped(&self) {
-        self.state.dropped.notified().await;
+    /// For waiting until this connection has to make room, by somebody who does not hold it.
+    pub fn on_drop(&self) -> Dropped {
+        Dropped(self.state.clone())
+    }
+}
+
+pub struct Dropped(Arc<State>);
+
+impl Dropped {
+    pub async fn wait(&self) {
+        self.0.dropped.notified().await;
     }
 }
 
@@ -131,12 +143,12 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_only_opens_connections_loses_his_oldest_and_nobody_elses() {
-        let connections = Connections::default();
+        let connections = Connections::new(None);
         let other = connections.admit(address(1)).unwrap();
         let proven = connections.admit(address(2)).unwrap();
         proven.prove();
         let attackers: Vec<_> = (0..1000).map(|_| connections.admit(address(2)).unwrap()).collect();
-        attackers[0].dropped().await;
+        attackers[0].on_drop().wait().await;
         assert_eq!(lock(&connections.table).entries.len(), 2 + MOST_UNPROVEN_FROM_ADDRESS);
         for kept in [&other, &proven, &attackers[999]] {
             assert!(lock(&connections.table).entries.contains_key(&kept.number));
@@ -147,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_addresses_together_are_bounded_and_proven_ones_stay() {
-        let connections = Connections::default();
+        let connections = Connections::new(None);
         let proven: Vec<_> =
             (0..100).map(|_| connections.admit(address(1)).unwrap()).inspect(Connection::prove).collect();
         let others: Vec<_> = (0..2000_u32).filter_map(|at| connections.admit(IpAddr::from(at.to_be_bytes()))).collect();

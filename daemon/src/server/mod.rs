@@ -1,27 +1,32 @@
-//! Accepting connections: who may, how many, and how long each phase may take.
+//! Letting others in: who may, how many at once, how long each phase of a connection may take, with TLS or without.
+//!
+//! Agent and portal serve by this. Every request carries its [`Peer`] and its [`Connection`] as extensions.
 
-pub mod certificate;
-pub mod connections;
+mod certificate;
+mod connections;
 mod minimum_rate;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use config::Settings;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use protocol::Failure;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use crate::{Agent, routes};
-use connections::{Connection, Connections};
+use crate::Control;
+pub use certificate::Certificate;
+pub use connections::Connection;
+use connections::Connections;
 use minimum_rate::MinimumRate;
 
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -30,109 +35,151 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(15);
 const LARGEST_HEADERS: usize = 64 << 10;
 /// At a stop, what is under way may end within this; the supervisor waits for ten seconds.
 const FINISH_WITHIN: Duration = Duration::from_secs(8);
+/// The first byte of a TLS connection: a record that holds a handshake.
+const TLS_HANDSHAKE: u8 = 22;
 
-/// # Errors
-/// A port in use, an address that is not this machine's.
-pub async fn bind(settings: &Settings) -> Result<TcpListener, Failure> {
-    let address = SocketAddr::new(settings.agent_bind, settings.agent_port);
-    daemon::bind(address).await.map_err(|error| {
-        let advice = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "stop the program that uses the port, or set another AGENT_PORT in config/config.txt"
-            }
-            io::ErrorKind::PermissionDenied => "set an AGENT_PORT above 1023 in config/config.txt",
-            _ => "check AGENT_BIND and AGENT_PORT in config/config.txt",
-        };
-        Failure::failed(format!("could not listen at {address}: {error}; {advice}"))
-    })
+/// Who is let in, and how they talk.
+pub struct Server {
+    pub transport: Transport,
+    /// Whether an address may connect at all.
+    pub allow: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    /// Who has proved nothing by then is dropped; `None`: nobody has to.
+    pub prove_within: Option<Duration>,
 }
 
-/// Until the process is told to stop.
-pub async fn serve(listener: TcpListener, agent: Arc<Agent>, connections: Arc<Connections>) {
-    let acceptor = TlsAcceptor::from(agent.certificate.server_config());
-    let router = routes::router(agent.clone());
-    let mut tasks = JoinSet::new();
-    let mut sweep = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        let (stream, address) = tokio::select! {
-            () = agent.control.stopped() => break,
-            _ = sweep.tick() => {
-                connections.drop_overdue();
-                continue;
-            }
-            Some(_) = tasks.join_next() => continue,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of file descriptors, mostly: those in use come back.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+#[derive(Clone)]
+pub enum Transport {
+    Plain,
+    /// As [`Certificate::server_config`] has it.
+    Tls(Arc<ServerConfig>),
+    /// Whatever the other side begins with; the routes see by [`Peer::secure`] which it is.
+    Either(Arc<ServerConfig>),
+}
+
+/// Who is at the other end of a request's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// The address of this machine that was asked.
+    pub local: SocketAddr,
+    /// By TLS.
+    pub secure: bool,
+}
+
+impl Peer {
+    /// A program on this very machine.
+    pub fn is_here(&self) -> bool {
+        self.address.ip().to_canonical().is_loopback()
+    }
+}
+
+impl Server {
+    /// Until the process is told to stop; what is under way then has some seconds to end.
+    pub async fn serve(self, listener: TcpListener, router: Router, control: Arc<Control>) {
+        let connections = Connections::new(self.prove_within);
+        let mut tasks = JoinSet::new();
+        let mut sweep = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            let (stream, address) = tokio::select! {
+                () = control.stopped() => break,
+                _ = sweep.tick() => {
+                    connections.drop_overdue();
                     continue;
                 }
-            },
-        };
-        if !is_allowed(&agent.settings, address) {
-            tracing::info!(%address, "an address that AGENT_ALLOW does not name was turned away");
-            continue;
-        }
-        let Some(connection) = connections.admit(address.ip()) else {
-            tracing::warn!(%address, "too many connections; one was turned away");
-            continue;
-        };
-        let (acceptor, router, agent) = (acceptor.clone(), router.clone(), agent.clone());
-        tasks.spawn(async move {
-            let connection = Arc::new(connection);
-            tokio::select! {
-                () = connection.dropped() => tracing::debug!(%address, "an idle connection made room"),
-                outcome = serve_connection(stream, address, acceptor, router, agent, connection.clone()) => {
-                    if let Err(error) = outcome {
-                        tracing::debug!(%address, %error, "a connection ended");
+                Some(_) = tasks.join_next() => continue,
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        // Out of file descriptors, mostly: those in use come back.
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+            };
+            if !(self.allow)(address.ip().to_canonical()) {
+                tracing::info!(%address, "an address that is not allowed was turned away");
+                continue;
+            }
+            let Some(connection) = connections.admit(address.ip()) else {
+                tracing::warn!(%address, "too many connections; one was turned away");
+                continue;
+            };
+            let dropped = connection.on_drop();
+            let (transport, router, control) = (self.transport.clone(), router.clone(), control.clone());
+            tasks.spawn(async move {
+                let serving = serve_connection(stream, address, transport, router, control, Arc::new(connection));
+                tokio::select! {
+                    () = dropped.wait() => tracing::debug!(%address, "an idle connection made room"),
+                    outcome = serving => {
+                        if let Err(error) = outcome {
+                            tracing::debug!(%address, %error, "a connection ended");
+                        }
                     }
                 }
-            }
-        });
+            });
+        }
+        drop(listener);
+        let finished = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(FINISH_WITHIN, finished).await.is_err() {
+            tracing::info!("open connections are cut off");
+        }
     }
-    drop(listener);
-    let finished = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(FINISH_WITHIN, finished).await.is_err() {
-        tracing::info!("open connections are cut off");
-    }
-}
-
-fn is_allowed(settings: &Settings, address: SocketAddr) -> bool {
-    let ip = address.ip().to_canonical();
-    settings.agent_allow.is_empty() || settings.agent_allow.iter().any(|network| network.contains(&ip))
 }
 
 async fn serve_connection(
     stream: TcpStream,
     address: SocketAddr,
-    acceptor: TlsAcceptor,
-    router: axum::Router,
-    agent: Arc<Agent>,
+    transport: Transport,
+    router: Router,
+    control: Arc<Control>,
     connection: Arc<Connection>,
 ) -> io::Result<()> {
+    // Small answers are meant for now, not for when a packet is full.
     stream.set_nodelay(true)?;
-    let stream = MinimumRate::new(stream);
-    let stream = tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(stream))
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)??;
-    let service = {
-        let connection = connection.clone();
-        hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(address);
-            request.extensions_mut().insert(connection.clone());
-            router.clone().oneshot(request)
-        })
+    let local = stream.local_addr()?;
+    let within = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let tls = match transport {
+        Transport::Plain => None,
+        Transport::Tls(config) => Some(config),
+        Transport::Either(config) => {
+            let mut first = [0];
+            tokio::time::timeout(HANDSHAKE_WITHIN, stream.peek(&mut first)).await.map_err(within)??;
+            (first[0] == TLS_HANDSHAKE).then_some(config)
+        }
     };
+    let peer = Peer { address, local, secure: tls.is_some() };
+    let stream = MinimumRate::new(stream);
+    match tls {
+        None => serve_requests(stream, peer, connection, router, control).await,
+        Some(config) => {
+            let accepting = TlsAcceptor::from(config).accept(stream);
+            let stream = tokio::time::timeout(HANDSHAKE_WITHIN, accepting).await.map_err(within)??;
+            serve_requests(stream, peer, connection, router, control).await
+        }
+    }
+}
+
+async fn serve_requests(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
+    connection: Arc<Connection>,
+    router: Router,
+    control: Arc<Control>,
+) -> io::Result<()> {
+    let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(connection.clone());
+        router.clone().oneshot(request)
+    });
     let mut server = http1::Builder::new();
     // Without a timer hyper ignores its header timeout.
     server.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN).max_buf_size(LARGEST_HEADERS);
     let mut serving = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         outcome = serving.as_mut() => return outcome.map_err(io::Error::other),
-        () = agent.control.stopped() => serving.as_mut().graceful_shutdown(),
+        () = control.stopped() => serving.as_mut().graceful_shutdown(),
     }
     serving.await.map_err(io::Error::other)
 }

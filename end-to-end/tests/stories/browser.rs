@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use end_to_end::browser::Browser;
+use end_to_end::browser::{Browser, ENTER, ESCAPE};
 use end_to_end::plant::PIN;
+use end_to_end::portal::{Answer, ask};
+use end_to_end::programs::run;
 use end_to_end::python;
 use end_to_end::wait_for;
 
@@ -98,7 +100,7 @@ fn later_a_failure_and_a_package_that_was_replaced_are_told_as_they_are() {
     });
     enter_pin(&browser, PIN);
     browser.wait_for_text("#notice", "another");
-    browser.wait_for_text("main", "0.3.0");
+    browser.wait_for_text("#live", "0.3.0");
     assert_eq!(world.plant.boot_record().attempts, 0, "nothing was applied");
 
     browser.click("[data-ask='/api/update/apply']");
@@ -107,6 +109,156 @@ fn later_a_failure_and_a_package_that_was_replaced_are_told_as_they_are() {
     assert_eq!(attempt["status"], "failed");
     browser.wait_for_text("main", "The update to version 0.3.0 failed.");
     browser.wait_for_text("main", "Version 0.1.0 runs as before");
+}
+
+#[test]
+fn hands_that_hold_no_mouse_apply_an_update() {
+    let world = World::on_short_trial(SQLITE);
+    world.deliver(&world.release("0.2.0").publish(&world.headquarters));
+    let browser = Browser::start();
+    browser.open(&world.page("/"));
+    browser.wait_for_text("#badge", "Update received v0.2.0");
+    browser.tab_to("#badge a");
+    browser.press(ENTER);
+    browser.wait_for_text("h1", "Update");
+    browser.tab_to("[data-ask='/api/update/apply']");
+    browser.press(ENTER);
+    browser.wait_for_text("#pin-dialog", "PIN");
+    browser.press(ESCAPE);
+    wait_for("the dialog to close", SOON, || browser.text_of("#pin-dialog").is_none().then_some(()));
+    browser.tab_to("[data-ask='/api/update/apply']");
+    browser.press(ENTER);
+    browser.wait_for_text("#pin-dialog", "PIN");
+    browser.press(PIN);
+    browser.press(ENTER);
+    assert_eq!(world.plant.wait_for_attempt(1, ATTEMPT)["status"], "ok");
+    browser.wait_for_text("main", "Update to version 0.2.0 done.");
+}
+
+#[test]
+fn other_machines_look_by_tls_alone_and_are_counted_apart() {
+    let mut world = World::new(SQLITE);
+    world.plant.set("PORTAL_BIND", "0.0.0.0");
+    world.plant.set("PORTAL_HOSTS", "plant-pc.local");
+    world.plant.start_and_wait();
+    let address = world.plant.address("portal");
+    let port = address.strip_prefix("https://0.0.0.0:").unwrap_or_else(|| panic!("{address}"));
+    // As another machine: what comes from this address is no loopback.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").expect("this machine has an address in a network");
+    let own = socket.local_addr().unwrap().ip();
+    let (there, here) = (format!("{own}:{port}"), format!("http://127.0.0.1:{port}"));
+
+    let browser = Browser::taking_any_certificate();
+    browser.open(&format!("http://{there}/readings?filter=a"));
+    browser.wait_for_text("h1", "Readings");
+    assert_eq!(browser.evaluate("return location.href"), format!("https://{there}/readings?filter=a"));
+    browser.open(&here);
+    browser.wait_for_text("main", "Everything is running.");
+
+    let curl = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("curl");
+        let ended =
+            run(command.args(["-sk", "-i", "-m", "20", "-H", "Content-Type: application/json"]).args(arguments));
+        ended.output
+    };
+    let enter = |base: &str, pin: &str| {
+        let headers = format!("Content-Type: application/json\r\nX-Config-Pin: {pin}\r\n");
+        match base.starts_with("http:") {
+            true => ask(base, "POST", "/api/session", &headers, "{}").unwrap().status,
+            false => {
+                let pin = format!("X-Config-Pin: {pin}");
+                let said = curl(&["-H", &pin, "-d", "{}", &format!("{base}/api/session")]);
+                said.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{said}"))
+            }
+        }
+    };
+    // Not even the right PIN, where everybody could read it.
+    assert_eq!(enter(&format!("http://{there}"), PIN), 403);
+    let said = curl(&["-H", &format!("X-Config-Pin: {PIN}"), "-d", "{}", &format!("https://{there}/api/session")]);
+    let cookie = said.lines().find(|line| line.to_ascii_lowercase().starts_with("set-cookie: session=")).unwrap();
+    assert!(cookie.contains("; Secure") && cookie.contains("; HttpOnly"), "{cookie}");
+    let named = format!("plant-pc.local:{port}:{own}");
+    let by_name = curl(&["--resolve", &named, &format!("https://plant-pc.local:{port}/")]);
+    assert!(by_name.starts_with("HTTP/1.1 200"), "{by_name}");
+    let foreign = curl(&["-H", "Host: evil.example", &format!("https://{there}/")]);
+    assert!(foreign.starts_with("HTTP/1.1 421"), "{foreign}");
+
+    let there = format!("https://{there}");
+    let tried: Vec<u16> = (0..6).map(|_| enter(&there, "999999")).collect();
+    assert_eq!(tried, [403, 403, 403, 403, 429, 429]);
+    assert_eq!(enter(&there, PIN), 429);
+    assert_eq!(enter(&here, PIN), 204, "the plant PC itself is counted apart");
+
+    // A certificate of one's own is taken up without a restart.
+    let before = world.plant.pid("portal");
+    let folder = world.plant.root.join("portal");
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "99", "-subj", "/CN=of-the-plants-own-ca"]);
+    run(openssl.arg("-keyout").arg(folder.join("key.pem")).arg("-out").arg(folder.join("cert.pem"))).good();
+    wait_for("the new certificate", SOON, || {
+        curl(&["-v", "--stderr", "-", &there]).contains("of-the-plants-own-ca").then_some(())
+    });
+    assert_eq!(world.plant.pid("portal"), before);
+}
+
+#[test]
+fn a_pin_cannot_be_tried_out_across_restarts_and_no_session_is_forced_on_anybody() {
+    let mut world = World::running(SQLITE);
+    let tried: Vec<u16> = (0..5).map(|_| world.plant.update_status("999999").status).collect();
+    assert_eq!(tried, [401, 401, 401, 401, 429]);
+    rustix::process::kill_process(world.plant.pid("portal"), rustix::process::Signal::KILL).unwrap();
+    world.plant.wait_until_running();
+    assert_eq!(world.plant.update_status(PIN).status, 429, "the supervisor counts");
+    world.plant.kill_launcher();
+    world.plant.start_and_wait();
+    assert_eq!(world.plant.update_status(PIN).status, 429, "a restart of everything is no way out");
+    let text = std::fs::read_to_string(world.plant.root.join("state/pin.json")).unwrap();
+    assert!(!text.contains("999999") && !text.contains(PIN), "{text}");
+    world.plant.stop();
+    let new_pin = ["reset-pin", "--pin", PIN, "--root"];
+    run(world.plant.command("watchdog").args(new_pin).arg(&world.plant.root)).good();
+    world.plant.start_and_wait();
+
+    // What somebody has laid into a browser beforehand is nobody's session, before the PIN and after it.
+    let planted = "Cookie: session=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n";
+    let address = world.plant.address("portal");
+    let status = |cookie: &str| ask(&address, "GET", "/api/update/status", cookie, "").unwrap().status;
+    assert_eq!(status(planted), 401);
+    let headers = format!("{planted}Content-Type: application/json\r\nX-Config-Pin: {PIN}\r\n");
+    let Answer { status: entered, .. } = ask(&address, "POST", "/api/session", &headers, "{}").unwrap();
+    assert_eq!((entered, status(planted)), (204, 401));
+    assert!(!world.plant.logs().contains(PIN), "no log has the PIN");
+}
+
+#[test]
+fn the_first_page_is_light_and_can_be_read_without_a_script() {
+    let world = World::with_sources("[[simulator]]\nname = \"line\"\ntags = 1000\nperiod_seconds = 1.0\n");
+    let mut world = world;
+    world.plant.start_and_wait();
+    world.plant.wait_for_readings(1000);
+    let browser = Browser::start();
+    for path in ["/", "/readings"] {
+        browser.open(&world.page(path));
+        let bytes = browser.evaluate(
+            "return [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource').filter((it) => it.initiatorType !== 'other')].reduce((sum, it) => sum + it.transferSize, 0)",
+        );
+        let bytes = bytes.as_f64().unwrap();
+        assert!((1_000.0..150_000.0).contains(&bytes), "{path} takes {bytes} bytes");
+    }
+    browser.switch_scripts_off();
+    for (path, text) in [
+        ("/", "Everything is running."),
+        ("/readings", "line.station01.temperature"),
+        ("/trend?tag=line.station01.temperature", "line.station01.temperature"),
+        ("/update", "No update is waiting."),
+        ("/sessions", "Sessions"),
+        ("/log", "Events"),
+        ("/help", "PIN"),
+    ] {
+        browser.open(&world.page(path));
+        browser.wait_for_text("main", text);
+    }
 }
 
 #[test]
@@ -221,10 +373,13 @@ fn every_page_in_every_language_is_accessible_and_fits_every_screen() {
                     browser.screenshot(&pictures.join(language).join(format!("{name}.png")));
                 }
             }
-            let found = browser.evaluate_later(&format!(
-                "{axe}; const found = await axe.run(); if (found.passes.length < 10) return found.passes.length; return found.violations.map((it) => it.id + ': ' + it.nodes.map((node) => node.html).join(' '));"
-            ));
-            assert_eq!(found, serde_json::json!([]), "{name} in {language}");
+            for colours in ["dark", "light"] {
+                browser.prefer_colours(colours);
+                let found = browser.evaluate_later(&format!(
+                    "if (!matchMedia('(prefers-color-scheme: {colours})').matches) return 'not {colours}'; {axe}; const found = await axe.run(); if (found.passes.length < 10) return found.passes.length; return found.violations.map((it) => it.id + ': ' + it.nodes.map((node) => node.html).join(' '));"
+                ));
+                assert_eq!(found, serde_json::json!([]), "{name} in {language}, {colours}");
+            }
         }
     }
     let outside = browser.evaluate("return performance.getEntriesByType('resource').map((it) => new URL(it.name).origin).filter((it) => it !== location.origin)");

@@ -10,11 +10,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::connect_info::MockConnectInfo;
 use axum::routing::get;
+use axum::{Extension, Router};
 use config::{Language, Settings};
 use daemon::Control;
+use daemon::server::Peer;
 use portal::Portal;
 use protocol::control::{ChildState, ChildStatus, Collected, PlantStatus};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -41,8 +41,9 @@ impl Plant {
         let keeper = Arc::new(Keeper::of(heard.clone()));
         let settings = Settings { language, portal_hosts: vec!["plant-pc.local".into()], ..Settings::default() };
         let portal = Portal::new(&settings, Arc::new(Control::start()), keeper.clone(), heard);
-        let peer = MockConnectInfo(SocketAddr::from((peer, 1)));
-        let (address, _) = serve(portal::router(Arc::new(portal)).layer(peer)).await;
+        let local = SocketAddr::from(([127, 0, 0, 1], 8000));
+        let peer = Peer { address: SocketAddr::from((peer, 1)), local, secure: false };
+        let (address, _) = serve(portal::router(Arc::new(portal)).layer(Extension(peer))).await;
         Self { portal: address, supervisor, keeper }
     }
 

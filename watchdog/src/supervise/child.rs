@@ -18,6 +18,7 @@ use super::board::Board;
 use super::desk::Desk;
 use super::ports::Ports;
 use crate::backoff::{Backoff, Pause};
+use crate::certificate;
 use crate::child_log::ChildLog;
 use crate::configuration::Configuration;
 use crate::executable;
@@ -144,6 +145,11 @@ impl Child {
             environment.extend(ALLOCATOR_OF_AGENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
         }
         environment.extend(last_port.iter().map(|port| (daemon::LAST_PORT, port.as_str())));
+        if self.name == "portal"
+            && let Err(error) = certificate::make_for_portal(&self.root, &self.configuration.settings())
+        {
+            tracing::error!(%error, "the portal has no certificate");
+        }
         let (program, arguments) = confined(self.name, &program, &folder);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let started = Process::start(&program, &arguments, self.root.path(), &environment, Log::Piped);
@@ -241,7 +247,7 @@ async fn wait_for_order(orders: &mut watch::Receiver<Orders>, place: usize, rest
 /// When which file of the configuration last changed.
 fn configuration_stamps(root: &InstallRoot) -> Vec<(PathBuf, Option<SystemTime>)> {
     let mut stamps = Vec::new();
-    for folder in ["config", "agent"] {
+    for folder in ["config", "agent", "portal"] {
         for entry in std::fs::read_dir(root.resolve(folder)).into_iter().flatten().flatten() {
             let modified = entry.metadata().ok().and_then(|metadata| metadata.modified().ok());
             // What the agent itself writes there is no configuration.
