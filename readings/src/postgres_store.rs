@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use postgres::binary_copy::BinaryCopyInWriter;
 use postgres::types::Type;
-use postgres::{Client, GenericClient, IsolationLevel, Transaction};
+use postgres::{Client, GenericClient, IsolationLevel, Statement, Transaction};
 use protocol::Timestamp;
 use protocol::export::Gap;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -42,6 +42,8 @@ pub struct PostgresStore {
     ids: Ids<i32>,
     tags: Tags,
     rolling: Rolling,
+    /// Most who open a store never append.
+    statements: Option<Statements>,
 }
 
 impl PostgresStore {
@@ -50,7 +52,7 @@ impl PostgresStore {
         client.batch_execute(SESSION)?;
         lay_schema(&mut client, schema)?;
         let (ids, tags, rolling) = (Ids::default(), Tags::default(), Rolling::default());
-        Ok(Self { url: url.to_owned(), client, copying: None, ids, tags, rolling })
+        Ok(Self { url: url.to_owned(), client, copying: None, ids, tags, rolling, statements: None })
     }
 
     /// The id of each reading's tag; new ones are committed on their own, so that a failed batch cannot take one back.
@@ -73,6 +75,13 @@ impl PostgresStore {
             self.ids.insert(row.get::<_, &str>(1).into(), unit.map(Arc::from), row.get(0));
         }
         self.ids.of_each(readings).ok_or_else(|| StoreError::Schema("a tag that was stored is not there".into()))
+    }
+
+    fn statements(&mut self) -> Result<Statements, StoreError> {
+        if self.statements.is_none() {
+            self.statements = Some(Statements::prepare(&mut self.client)?);
+        }
+        Ok(self.statements.clone().expect("there by now"))
     }
 
     fn load_tags(&mut self, last_seq: u64) -> Result<(), StoreError> {
@@ -141,61 +150,90 @@ fn insert_epoch(transaction: &mut Transaction<'_>, number: i32, first_seq: u64) 
         .map(|_| ())
 }
 
+/// What every batch says, understood by the server once a connection.
+#[derive(Clone)]
+struct Statements {
+    first: Statement,
+    move_position: Statement,
+    count: Statement,
+    note: Statement,
+    copy: Statement,
+}
+
+impl Statements {
+    fn prepare(client: &mut Client) -> Result<Self, StoreError> {
+        Ok(Self {
+            first: client.prepare("INSERT INTO ingest (writer, position) VALUES ($1, $2) ON CONFLICT DO NOTHING")?,
+            move_position: client.prepare("UPDATE ingest SET position = $3 WHERE writer = $1 AND position = $2")?,
+            count: client.prepare("UPDATE head SET last_seq = last_seq + $1 RETURNING last_seq, rolled_seq")?,
+            note: client.prepare(
+                "INSERT INTO batches (last_seq, first_seq, writer, position, first_time, last_time)
+                 VALUES ($1, $2, $3, $4, $5::text::timestamptz, $6::text::timestamptz)",
+            )?,
+            copy: client.prepare("COPY readings (seq, time, tag, value, quality, text) FROM STDIN (FORMAT binary)")?,
+        })
+    }
+}
+
+/// Of a batch's rows, what is sent at a time: the server stores it while the next is on its way.
+const PIECE: usize = 64 << 10;
+
 /// Everything of [`Store::append`] but the commit; `tags` has the id of each reading's. What is taken back again need not
 /// be rolled up.
 fn append_in(
     transaction: &mut Transaction<'_>,
+    statements: &Statements,
     tags: &[i32],
     batch: &Batch<'_>,
     rolling: Option<&mut Rolling>,
 ) -> Result<Appended, StoreError> {
-    transaction
-        .execute("INSERT INTO ingest (writer, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", &[&batch.writer])?;
-    let moved = transaction.execute(
-        "UPDATE ingest SET position = $3 WHERE writer = $1 AND position = $2",
-        &[&batch.writer, &signed(batch.from), &signed(batch.to)],
-    )?;
+    let (writer, from, to) = (&batch.writer, signed(batch.from), signed(batch.to));
+    let mut moved = transaction.execute(&statements.move_position, &[writer, &from, &to])?;
+    // A writer that never wrote is at 0.
+    if moved == 0 && from == 0 {
+        moved = transaction.execute(&statements.first, &[writer, &to])?;
+    }
     if moved == 0 {
-        let found = transaction.query_one("SELECT position FROM ingest WHERE writer = $1", &[&batch.writer])?.get(0);
-        return batch.not_moved(unsigned(found));
+        let found = transaction.query_opt("SELECT position FROM ingest WHERE writer = $1", &[writer])?;
+        return batch.not_moved(found.map_or(0, |row| unsigned(row.get(0))));
     }
     let count = signed(batch.readings.len() as u64);
-    let head =
-        transaction.query_one("UPDATE head SET last_seq = last_seq + $1 RETURNING last_seq, rolled_seq", &[&count])?;
+    let head = transaction.query_one(&statements.count, &[&count])?;
     let (last_seq, rolled_seq): (i64, i64) = (head.get(0), head.get(1));
     let first_seq = last_seq - count + 1;
+    let mut rolling = match rolling {
+        Some(rolling) => match rolling.missing(unsigned(rolled_seq), unsigned(first_seq)) {
+            Some(missing) => {
+                add_stored(transaction, missing, rolling)?;
+                Some(rolling)
+            }
+            None => None,
+        },
+        None => None,
+    };
     if let Some((first_time, last_time)) = batch.times() {
-        transaction.execute(
-            "INSERT INTO batches (last_seq, first_seq, writer, position, first_time, last_time)
-             VALUES ($1, $2, $3, $4, $5::text::timestamptz, $6::text::timestamptz)",
-            &[
-                &last_seq,
-                &first_seq,
-                &batch.writer,
-                &signed(batch.to),
-                &first_time.with_micros(),
-                &last_time.with_micros(),
-            ],
-        )?;
-        let frames = copy_frames(batch.readings, first_seq, tags);
-        let mut copy =
-            transaction.copy_in("COPY readings (seq, time, tag, value, quality, text) FROM STDIN (FORMAT binary)")?;
-        copy.write_all(&frames)?;
+        let (first_time, last_time) = (first_time.with_micros(), last_time.with_micros());
+        transaction.execute(&statements.note, &[&last_seq, &first_seq, writer, &to, &first_time, &last_time])?;
+        let mut copy = transaction.copy_in(&statements.copy)?;
+        for piece in copy_frames(batch.readings, first_seq, tags).chunks(PIECE) {
+            copy.write_all(piece)?;
+            copy.flush()?;
+        }
+        // While the server stores them.
+        if let Some(rolling) = &mut rolling {
+            for (reading, tag) in batch.readings.iter().zip(tags) {
+                rolling.add((*tag).into(), reading.time, reading.value, reading.quality);
+            }
+        }
         copy.finish()?;
     }
     for gap in batch.gaps {
         insert_gap(transaction, last_seq, None, gap)?;
     }
     if let Some(rolling) = rolling
-        && let Some(missing) = rolling.missing(unsigned(rolled_seq), unsigned(first_seq))
+        && rolling.reaches(unsigned(last_seq))
     {
-        add_stored(transaction, missing, rolling)?;
-        for (reading, tag) in batch.readings.iter().zip(tags) {
-            rolling.add((*tag).into(), reading.time, reading.value, reading.quality);
-        }
-        if rolling.reaches(unsigned(last_seq)) {
-            write_rollups(transaction, rolling, last_seq)?;
-        }
+        write_rollups(transaction, rolling, last_seq)?;
     }
     Ok(Appended::Stored { last_seq: unsigned(last_seq) })
 }
@@ -365,20 +403,20 @@ impl Store for PostgresStore {
     }
 
     fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, StoreError> {
-        let tags = self.tag_ids(batch.readings)?;
+        let (statements, tags) = (self.statements()?, self.tag_ids(batch.readings)?);
         let mut transaction = self.client.transaction()?;
         // Of a transaction that fails, nothing is remembered.
         let mut rolling = std::mem::take(&mut self.rolling);
-        let appended = append_in(&mut transaction, &tags, batch, Some(&mut rolling))?;
+        let appended = append_in(&mut transaction, &statements, &tags, batch, Some(&mut rolling))?;
         transaction.commit()?;
         self.rolling = rolling;
         Ok(appended)
     }
 
     fn rehearse(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
-        let tags = self.tag_ids(batch.readings)?;
+        let (statements, tags) = (self.statements()?, self.tag_ids(batch.readings)?);
         let mut transaction = self.client.transaction()?;
-        append_in(&mut transaction, &tags, batch, None)?;
+        append_in(&mut transaction, &statements, &tags, batch, None)?;
         Ok(transaction.rollback()?)
     }
 
@@ -449,11 +487,12 @@ impl Store for PostgresStore {
         let written: i64 = self.client.query_one(probe::READ, &[])?.get(0);
         self.client.batch_execute(probe::REMOVE)?;
         probe::check(written > 0)?;
+        let statements = self.statements()?;
         let mut transaction = self.client.transaction()?;
         let id: i32 =
             transaction.query_one("INSERT INTO tags (name) VALUES ($1) RETURNING id", &[&probe::NAME])?.get(0);
         let readings = probe::readings();
-        append_in(&mut transaction, &vec![id; readings.len()], &probe::batch(&readings), None)?;
+        append_in(&mut transaction, &statements, &vec![id; readings.len()], &probe::batch(&readings), None)?;
         let there: i64 = transaction.query_one(probe::COUNT, &[&id])?.get(0);
         transaction.rollback()?;
         probe::check(unsigned(there) == readings.len() as u64)

@@ -113,22 +113,32 @@ fn bad_sources_stop_the_collector_alone_until_they_are_mended() {
 fn a_changed_source_is_taken_up_and_no_other_is_disturbed() {
     let simulator =
         |name: &str, tags: u32| format!("[[simulator]]\nname = \"{name}\"\ntags = {tags}\nperiod_seconds = 0.1\n");
-    let mut world = World::with_sources(&(simulator("stays", 1) + &simulator("grows", 1) + &simulator("goes", 1)));
+    let mut world = World::with_sources(
+        &(["grows", "goes"].map(|name| simulator(name, 1)).concat()
+            + &simulator("shrinks", 3)
+            + &simulator("stays", 1)),
+    );
     world.plant.start_and_wait();
     let collector = world.plant.pid("collector");
     world.plant.wait_for_readings(30);
-    world.set_sources(&(simulator("stays", 1) + &simulator("grows", 3) + &simulator("comes", 2)));
+    world.set_sources(
+        &(simulator("stays", 1) + &simulator("grows", 3) + &simulator("shrinks", 1) + &simulator("comes", 2)),
+    );
     let sources = || world.plant.status()?.collected.map(|collected| collected.sources);
     wait_for("the changed sources", SOON, || {
         let sources = sources()?;
         let named: Vec<_> = sources.iter().map(|(name, source)| (name.as_str(), source.tags, source.up)).collect();
-        (named == [("comes", 2, true), ("grows", 3, true), ("stays", 1, true)]).then_some(())
+        (named == [("comes", 2, true), ("grows", 3, true), ("shrinks", 1, true), ("stays", 1, true)]).then_some(())
     });
     let live = |tag: &str| world.live().iter().any(|other| other == tag);
     wait_for("what is live now", SOON, || {
-        (live("comes.station01.pressure") && live("grows.station01.speed")).then_some(())
+        ["comes.station01.pressure", "grows.station01.speed", "shrinks.station01.temperature"]
+            .into_iter()
+            .all(live)
+            .then_some(())
     });
     assert!(!live("goes.station01.temperature"), "a source that is gone has no values");
+    assert!(!live("shrinks.station01.pressure"), "nor has a tag that is gone");
 
     world.set_sources("[[simulator]]\nname = \"stays\"\ntags = \"many\"\n");
     wait_for("the mistake to be shown", SOON, || {
