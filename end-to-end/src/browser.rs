@@ -94,6 +94,15 @@ impl Browser {
         self.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
     }
 
+    /// From here on every page is fetched whole, as if for the first time.
+    ///
+    /// # Panics
+    /// If the driver refuses.
+    pub fn switch_cache_off(&self) {
+        self.devtools("Network.enable", json!({}));
+        self.devtools("Network.setCacheDisabled", json!({ "cacheDisabled": true }));
+    }
+
     fn devtools(&self, command: &str, parameters: Value) {
         let session = self.runtime.block_on(self.client.session_id()).ok().flatten().expect("a session");
         let path = format!("/session/{session}/goog/cdp/execute");
@@ -129,10 +138,12 @@ impl Browser {
         panic!("the tabulator never comes to {selector}");
     }
 
+    /// Again while nobody answers there, as somebody in front of it would.
+    ///
     /// # Panics
-    /// If there is no answer.
+    /// If there never is an answer.
     pub fn open(&self, url: &str) {
-        self.runtime.block_on(self.client.goto(url)).unwrap_or_else(|error| panic!("{url}: {error}"));
+        wait_for(url, SOON, || self.runtime.block_on(self.client.goto(url)).ok());
     }
 
     /// # Panics

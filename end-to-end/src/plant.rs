@@ -25,6 +25,8 @@ pub struct Plant {
     settings: Vec<(String, String)>,
     /// Further arguments of `watchdog run`.
     pub run_with: Vec<String>,
+    /// Under which it is started, as a service manager may have set it.
+    pub umask: Option<u32>,
     /// And what it finds in its environment.
     pub environment: Vec<(String, String)>,
 }
@@ -47,7 +49,15 @@ impl Plant {
         run(&mut command).good();
         let any = ["AGENT_PORT", "PORTAL_PORT", "METRICS_PORT"].map(|key| (key.to_owned(), "0".to_owned()));
         let (root, database) = (root.to_owned(), database.to_owned());
-        Self { root, database, running: None, settings: any.into(), run_with: Vec::new(), environment: Vec::new() }
+        Self {
+            root,
+            database,
+            running: None,
+            settings: any.into(),
+            run_with: Vec::new(),
+            umask: None,
+            environment: Vec::new(),
+        }
     }
 
     /// Overrides a key of `config.txt` from the next start on.
@@ -60,7 +70,15 @@ impl Plant {
     /// # Panics
     /// If it cannot be started.
     pub fn start(&mut self) {
-        let mut command = self.command("watchdog");
+        let mut command = match self.umask {
+            None => self.command("watchdog"),
+            Some(umask) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("umask {umask:03o} && exec \"$0\" \"$@\"")]).arg(self.root.join("watchdog"));
+                self.configure(&mut shell);
+                shell
+            }
+        };
         command.arg("run").arg("--root").arg(&self.root).args(&self.run_with);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.spawn(command);
@@ -260,6 +278,18 @@ impl Plant {
             logs.push('\n');
         }
         logs
+    }
+
+    /// Whether a log has this text.
+    ///
+    /// # Panics
+    /// If one cannot be read.
+    pub fn logs_have(&self, text: &str) -> bool {
+        let files = std::fs::read_dir(self.root.join("logs")).expect("the root has a folder for logs").flatten();
+        files.into_iter().any(|file| {
+            let log = std::fs::read(file.path()).expect("a readable log");
+            String::from_utf8_lossy(&log).contains(text)
+        })
     }
 
     /// Readings that the store holds.

@@ -62,13 +62,21 @@ fn is_whole(answer: &[u8]) -> bool {
 }
 
 impl Plant {
+    /// Where the plant PC's own browser finds the portal.
+    ///
+    /// # Panics
+    /// If the portal has no address.
+    pub fn portal(&self) -> String {
+        self.address("portal").replace("https://0.0.0.0", "http://127.0.0.1")
+    }
+
     /// `GET /api/update/status` with this PIN.
     ///
     /// # Panics
     /// If the portal does not answer.
     pub fn update_status(&self, pin: &str) -> Answer {
         let headers = format!("X-Config-Pin: {pin}\r\n");
-        ask(&self.address("portal"), "GET", "/api/update/status", &headers, "")
+        ask(&self.portal(), "GET", "/api/update/status", &headers, "")
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -79,7 +87,7 @@ impl Plant {
     pub fn apply_update(&self, pin: &str, manifest_sha256: &str) -> Answer {
         let body = json!({ "pin": pin, "manifest_sha256": manifest_sha256 }).to_string();
         let headers = "Content-Type: application/json\r\n";
-        ask(&self.address("portal"), "POST", "/api/update/apply", headers, &body)
+        ask(&self.portal(), "POST", "/api/update/apply", headers, &body)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 

@@ -19,7 +19,7 @@ use crate::refusal::{Refusal, verdict};
 use crate::sessions;
 use crate::visitor::{self, Visitor};
 
-const PIN_HEADER: &str = "x-config-pin";
+pub const PIN_HEADER: &str = "x-config-pin";
 /// A PIN has 4 to 12 digits; that is for the supervisor to judge, but it need not read more than this.
 const PIN_LIMIT_BYTES: usize = 64;
 

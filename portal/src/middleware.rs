@@ -13,6 +13,7 @@ use daemon::server::Peer;
 use serde_json::json;
 
 use crate::Portal;
+use crate::client::PIN_HEADER;
 use crate::language::words;
 
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -72,7 +73,7 @@ async fn insist_on_tls(
     let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
     let address = host(request.headers()).map(|host| format!("https://{host}{path}"));
     match address.and_then(|address| HeaderValue::from_str(&address).ok()) {
-        Some(address) if request.method().is_safe() => {
+        Some(address) if request.method().is_safe() && !request.headers().contains_key(PIN_HEADER) => {
             (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, address)]).into_response()
         }
         _ => (StatusCode::FORBIDDEN, Json(json!({ "error": "https only" }))).into_response(),

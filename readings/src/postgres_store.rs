@@ -228,7 +228,7 @@ fn append_in(
         copy.finish()?;
     }
     for gap in batch.gaps {
-        insert_gap(transaction, last_seq, None, gap)?;
+        insert_gap(transaction, batch.place_of_gaps(last_seq), None, gap)?;
     }
     if let Some(rolling) = rolling
         && rolling.reaches(unsigned(last_seq))

@@ -192,7 +192,7 @@ fn append_in(
     }
     insert_readings(transaction, batch.readings, tags, first_seq)?;
     for gap in batch.gaps {
-        insert_gap(transaction, last_seq, None, gap)?;
+        insert_gap(transaction, batch.place_of_gaps(last_seq), None, gap)?;
     }
     if let Some(rolling) = rolling
         && let Some(missing) = rolling.missing(unsigned(rolled_seq), unsigned(first_seq))

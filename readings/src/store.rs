@@ -86,6 +86,12 @@ impl Batch<'_> {
         times().min().zip(times().max())
     }
 
+    /// Where in the order its gaps lie: with its readings, or else with the next that come. Whoever has everything up to
+    /// `last_seq` has not heard of them yet.
+    pub(crate) fn place_of_gaps(&self, last_seq: i64) -> i64 {
+        if self.readings.is_empty() { last_seq + 1 } else { last_seq }
+    }
+
     /// What it means that the writer's position is not `from`.
     pub(crate) fn not_moved(&self, found: u64) -> Result<Appended, StoreError> {
         match found == self.to {

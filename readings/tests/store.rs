@@ -372,6 +372,13 @@ fn what_could_not_be_accepted_is_told_with_the_batch_that_came_next(database: &D
     }
     assert_eq!(store.gaps(0, 1).unwrap(), [], "not before that batch is told");
     assert_eq!(store.gaps(2, 9).unwrap(), [], "nor after");
+
+    // Of a batch of which nothing is left.
+    let refused = [gap(9, 9, 1, "refused_by_database")];
+    store.append(&Batch { writer: "c", from: 2, to: 3, readings: &[], gaps: &refused }).unwrap();
+    assert_eq!(store.gaps(1, 2).unwrap(), lost, "whoever is told of these readings alone hears nothing yet");
+    append(store.as_mut(), "c", 3, &[reading("a", 10, 3.0)]).unwrap();
+    assert_eq!(store.gaps(2, 3).unwrap(), refused, "and with the next one does, although he has everything before");
 }
 
 /// What the readings of a tag come to, by the spans that they lie in.

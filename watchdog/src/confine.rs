@@ -99,7 +99,7 @@ impl Database {
         // `plant.3-0badcafe.db` is called by what it was made of.
         let stem = stem.split('.').next().unwrap_or_default().to_owned();
         let in_root = folder.starts_with(root.path());
-        let of_the_root = ["agent", "backups", "config", "logs", "pending_update", "state", "versions"];
+        let of_the_root = ["agent", "backups", "config", "logs", "pending_update", "portal", "state", "versions"];
         let taken =
             root.path().starts_with(&folder) || of_the_root.iter().any(|name| folder.starts_with(root.resolve(name)));
         if taken || stem.is_empty() {

@@ -19,7 +19,14 @@ pub struct Certificate {
     certificate_file: PathBuf,
     key_file: PathBuf,
     current: RwLock<Current>,
-    seen: Mutex<Stamps>,
+    seen: Mutex<Looked>,
+}
+
+/// What the files were like that are in use, and what was wrong with those that were found since.
+#[derive(Debug)]
+struct Looked {
+    stamps: Stamps,
+    error: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,10 +41,12 @@ impl Certificate {
     /// # Errors
     /// Missing, unreadable or unmatched files, in words that say what to do.
     pub fn load(certificate_file: &Path, key_file: &Path) -> Result<Arc<Self>, Failure> {
+        // Before reading: what changes meanwhile is looked at again.
+        let seen = Mutex::new(Looked { stamps: [stamp(certificate_file), stamp(key_file)], error: None });
         let current = read(certificate_file, key_file).map_err(Failure::configuration)?;
         tracing::info!(fingerprint = %current.fingerprint, "certificate loaded");
         Ok(Arc::new(Self {
-            seen: Mutex::new([stamp(certificate_file), stamp(key_file)]),
+            seen,
             certificate_file: certificate_file.to_owned(),
             key_file: key_file.to_owned(),
             current: RwLock::new(current),
@@ -69,17 +78,22 @@ impl Certificate {
     fn look(&self) {
         let stamps = [stamp(&self.certificate_file), stamp(&self.key_file)];
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if *seen == stamps {
+        if seen.stamps == stamps {
             return;
         }
-        *seen = stamps;
         match read(&self.certificate_file, &self.key_file) {
             Ok(new) => {
                 tracing::info!(fingerprint = %new.fingerprint, "a renewed certificate is in use");
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+                *seen = Looked { stamps, error: None };
             }
-            // One of the two files may be about to follow.
-            Err(error) => tracing::warn!(%error, "a changed certificate is not usable; the one before stays in use"),
+            // One of the two files may be about to follow, or the right to read it: looked at again until it is good.
+            Err(error) => {
+                if seen.error.as_ref() != Some(&error) {
+                    tracing::warn!(error, "a changed certificate is not usable; the one before stays in use");
+                }
+                seen.error = Some(error);
+            }
         }
     }
 

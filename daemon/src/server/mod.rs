@@ -138,13 +138,12 @@ async fn serve_connection(
     // Small answers are meant for now, not for when a packet is full.
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    let within = |_| io::Error::from(io::ErrorKind::TimedOut);
     let tls = match transport {
         Transport::Plain => None,
         Transport::Tls(config) => Some(config),
         Transport::Either(config) => {
             let mut first = [0];
-            tokio::time::timeout(HANDSHAKE_WITHIN, stream.peek(&mut first)).await.map_err(within)??;
+            handshake(stream.peek(&mut first), &control).await?;
             (first[0] == TLS_HANDSHAKE).then_some(config)
         }
     };
@@ -153,10 +152,17 @@ async fn serve_connection(
     match tls {
         None => serve_requests(stream, peer, connection, router, control).await,
         Some(config) => {
-            let accepting = TlsAcceptor::from(config).accept(stream);
-            let stream = tokio::time::timeout(HANDSHAKE_WITHIN, accepting).await.map_err(within)??;
+            let stream = handshake(TlsAcceptor::from(config).accept(stream), &control).await?;
             serve_requests(stream, peer, connection, router, control).await
         }
+    }
+}
+
+/// Whoever has not said anything yet is no reason to stop later.
+async fn handshake<T>(step: impl Future<Output = io::Result<T>>, control: &Control) -> io::Result<T> {
+    tokio::select! {
+        done = tokio::time::timeout(HANDSHAKE_WITHIN, step) => done.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+        () = control.stopped() => Err(io::ErrorKind::ConnectionAborted.into()),
     }
 }
 

@@ -95,7 +95,7 @@ fn verify(arguments: &Arguments) -> Result<(), String> {
 }
 
 fn benchmarks() -> Command {
-    let names = ["updating", "exporting", "collecting", "reading", "packing", "storing", "trends"];
+    let names = ["updating", "exporting", "collecting", "browsing", "reading", "packing", "storing", "trends"];
     let mut arguments = vec!["test", "--workspace"];
     arguments.extend(names.iter().flat_map(|name| ["--bench", *name]));
     arguments.extend(["--", "--quick"]);

@@ -10,8 +10,18 @@ use sha2::{Digest as _, Sha256};
 use crate::{SQLITE, World};
 
 /// What no program but the watchdog may change.
-const THE_WATCHDOGS: [&str; 9] =
-    ["versions", "config", "backups", "agent", "state", "pending_update", "version.txt", "watchdog", "license.dat"];
+const THE_WATCHDOGS: [&str; 10] = [
+    "versions",
+    "config",
+    "backups",
+    "agent",
+    "portal",
+    "state",
+    "pending_update",
+    "version.txt",
+    "watchdog",
+    "license.dat",
+];
 
 impl World {
     /// A shell in the place of a program.
@@ -148,6 +158,9 @@ fn as_users_of_their_own_the_programs_work_update_and_can_write_but_to_their_own
     std::fs::set_permissions(world.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     world.plant.set("UPDATE_TRIAL_SECONDS", "1");
     world.plant.run_with = vec!["--users".to_owned(), users.0.clone()];
+    // As in the unit for systemd.
+    world.plant.umask = Some(0o027);
+    world.plant.set("PORTAL_BIND", "0.0.0.0");
     world.plant.start_and_wait();
     world.plant.wait_for_readings(20);
     let mut seen = Vec::new();
@@ -169,6 +182,8 @@ fn as_users_of_their_own_the_programs_work_update_and_can_write_but_to_their_own
         assert!(secret.code != Some(0), "{child}: {secret:?}");
         let key = world.as_program(child, Some(&users.0), "cat agent/key.pem");
         assert_eq!(key.code == Some(0), child == "agent", "{child}: {key:?}");
+        let key = world.as_program(child, Some(&users.0), "cat portal/key.pem");
+        assert_eq!(key.code == Some(0), child == "portal", "{child}: {key:?}");
         let modes = world.as_program(child, Some(&users.0), "chmod 700 versions/*/agent");
         assert!(modes.code != Some(0), "{child}: {modes:?}");
     }

@@ -58,7 +58,12 @@ pub async fn launch(root: &InstallRoot, users: Option<&str>) -> Result<(), Failu
     let configuration = Configuration::start(root)?;
     daemon::start_logging(&configuration.settings());
     #[cfg(target_os = "linux")]
-    users.map(crate::confine::require_users).transpose()?;
+    if let Some(users) = users {
+        crate::confine::require_users(users)?;
+        // What is made from here on and is no secret (versions, certificates, keys of others) is read by programs that are
+        // other users, whatever umask the service manager has set.
+        rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+    }
     let _only = only_watchdog(root)?;
     let control = Control::start();
     match (settle::read(root), settle::damage(root)) {

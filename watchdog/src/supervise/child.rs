@@ -219,10 +219,12 @@ impl Child {
 
     /// A bad configuration does not get better by trying; true if the orders say stop.
     async fn configuration_changed(&mut self) -> bool {
-        let before = configuration_stamps(&self.root);
+        let (root, configuration) = (self.root.clone(), self.configuration.clone());
+        let stamps = || configuration_stamps(&root, &configuration.settings());
+        let before = stamps();
         // A schema that was not its own may be, once an update is over.
         let phase = self.board.current_phase();
-        while configuration_stamps(&self.root) == before && self.board.current_phase() == phase {
+        while stamps() == before && self.board.current_phase() == phase {
             let place = self.place;
             let restarts = self.orders.borrow().restarts[place];
             if self.pause(Some(Duration::from_secs(1)), |orders| orders.restarts[place] != restarts).await {
@@ -245,14 +247,18 @@ async fn wait_for_order(orders: &mut watch::Receiver<Orders>, place: usize, rest
 }
 
 /// When which file of the configuration last changed.
-fn configuration_stamps(root: &InstallRoot) -> Vec<(PathBuf, Option<SystemTime>)> {
-    let mut stamps = Vec::new();
+fn configuration_stamps(root: &InstallRoot, settings: &Settings) -> Vec<(PathBuf, Option<SystemTime>)> {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    // These may lie anywhere.
+    let Settings { agent_cert_file, agent_key_file, portal_cert_file, portal_key_file, .. } = settings;
+    let certificates =
+        [agent_cert_file, agent_key_file, portal_cert_file, portal_key_file].map(|file| root.resolve(file));
+    let mut stamps: Vec<_> = certificates.into_iter().map(|path| (path.clone(), modified(&path))).collect();
     for folder in ["config", "agent", "portal"] {
         for entry in std::fs::read_dir(root.resolve(folder)).into_iter().flatten().flatten() {
-            let modified = entry.metadata().ok().and_then(|metadata| metadata.modified().ok());
             // What the agent itself writes there is no configuration.
             if !entry.path().ends_with("last_sync.txt") {
-                stamps.push((entry.path(), modified));
+                stamps.push((entry.path(), modified(&entry.path())));
             }
         }
     }
@@ -321,7 +327,7 @@ impl Mouth {
 }
 
 /// What the child logs, line by line.
-async fn keep_log(name: &'static str, log: Option<ChildStderr>, folder: PathBuf) {
+pub(crate) async fn keep_log(name: &'static str, log: Option<ChildStderr>, folder: PathBuf) {
     let Some(log) = log else { return };
     let mut log = BufReader::new(log);
     let mut file = ChildLog::open(&folder, name);

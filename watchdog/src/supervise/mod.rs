@@ -26,6 +26,8 @@ use crate::configuration::{Change, Configuration};
 use crate::license;
 use crate::status::RunFile;
 use board::Board;
+#[cfg(windows)]
+pub(crate) use child::keep_log;
 use child::{Child, Orders};
 use desk::Desk;
 use journal::Journal;
