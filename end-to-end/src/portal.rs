@@ -13,6 +13,8 @@ use crate::wait_for;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub status: u16,
+    /// Status line and headers.
+    pub head: String,
     pub body: String,
 }
 
@@ -50,7 +52,8 @@ pub fn ask(address: &str, method: &str, path: &str, headers: &str, body: &str) -
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{method} {path}: half an answer"))?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok(Answer { status: status.ok_or_else(|| format!("{method} {path}: {head}"))?, body: body.to_owned() })
+    let status = status.ok_or_else(|| format!("{method} {path}: {head}"))?;
+    Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
 /// By the length that its head tells.
@@ -76,8 +79,7 @@ impl Plant {
     /// If the portal does not answer.
     pub fn update_status(&self, pin: &str) -> Answer {
         let headers = format!("X-Config-Pin: {pin}\r\n");
-        ask(&self.portal(), "GET", "/api/update/status", &headers, "")
-            .unwrap_or_else(|error| panic!("{error}"))
+        ask(&self.portal(), "GET", "/api/update/status", &headers, "").unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// `POST /api/update/apply`.
@@ -87,8 +89,7 @@ impl Plant {
     pub fn apply_update(&self, pin: &str, manifest_sha256: &str) -> Answer {
         let body = json!({ "pin": pin, "manifest_sha256": manifest_sha256 }).to_string();
         let headers = "Content-Type: application/json\r\n";
-        ask(&self.portal(), "POST", "/api/update/apply", headers, &body)
-            .unwrap_or_else(|error| panic!("{error}"))
+        ask(&self.portal(), "POST", "/api/update/apply", headers, &body).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Reads of the waiting update, as the operator does, and approves it.

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::uri::{Authority, PathAndQuery};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -10,6 +12,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
 use daemon::server::Peer;
+use futures_util::StreamExt as _;
 use serde_json::json;
 
 use crate::Portal;
@@ -29,6 +32,7 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 /// Checks inside, headers outside: a refusal carries them too.
 pub fn guard(routes: Router, portal: Arc<Portal>) -> Router {
     routes
+        .layer(from_fn(bound_the_body))
         .layer(from_fn(refuse_foreign_sites))
         .layer(from_fn_with_state(portal.clone(), insist_on_tls))
         .layer(from_fn_with_state(portal, refuse_foreign_hosts))
@@ -58,6 +62,14 @@ async fn refuse_foreign_hosts(
         return next.run(request).await;
     }
     (StatusCode::MISDIRECTED_REQUEST, format!("{}\n", words(portal.language).foreign_host)).into_response()
+}
+
+/// Half a question is no question: a body ends after this, whole or not.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+async fn bound_the_body(request: Request, next: Next) -> Response {
+    let in_time = |body: Body| Body::from_stream(body.into_data_stream().take_until(tokio::time::sleep(BODY_WITHIN)));
+    next.run(if request.method().is_safe() { request } else { request.map(in_time) }).await
 }
 
 /// Other machines are sent to the same address by TLS; what would have carried a PIN already is refused.

@@ -186,3 +186,15 @@ async fn what_others_have_written_shows_as_text_on_every_page() {
     let file = plant.get("/history.csv?tag=a%0D%0ASet-Cookie:%20b%22", "").await;
     assert!(!file.to_lowercase().contains("set-cookie"), "{file}");
 }
+
+#[tokio::test]
+async fn a_filter_of_ten_thousand_words_costs_no_more_than_one_that_a_person_types() {
+    let plant = Plant::running().await;
+    let words = "a%20".repeat(10_000);
+    let narrowed = plant.get(&format!("/readings?filter={words}nothing-is-called-so"), "").await;
+    assert!(narrowed.starts_with("HTTP/1.1 200"), "{narrowed}");
+    // What is beyond the first words is not looked for.
+    let eight = plant.get(&format!("/readings?filter={}", "a%20".repeat(8)), "").await;
+    let rows = |page: &str| page.matches("<tr").count();
+    assert_eq!(rows(&narrowed), rows(&eight));
+}

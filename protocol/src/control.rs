@@ -55,6 +55,18 @@ pub enum Question {
     TakeIn { file: String },
 }
 
+impl Question {
+    /// Asked by somebody at another machine.
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Self::Pin { caller, .. } | Self::ChangePin { caller, .. } | Self::Approve { caller, .. } => {
+                *caller == Caller::Remote
+            }
+            Self::Postpone { .. } | Self::TakeIn { .. } => false,
+        }
+    }
+}
+
 /// Failures of people at the PC itself and of those elsewhere are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -36,6 +36,8 @@ struct Taken {
     /// Of `config.txt`.
     text: Arc<str>,
     database_url: Option<Arc<str>>,
+    /// Of the operator. Whoever has shown another is to show this one.
+    pin_hash: Option<String>,
     /// Who may open a session.
     keys: Vec<u8>,
 }
@@ -65,16 +67,16 @@ impl Configuration {
                 Err(_) => return Err(mistakes),
             },
         };
-        let (database_url, mistake) = match Credentials::read(&root.credentials_file()) {
-            Ok(read) => (read.database_url, mistake),
+        let (Credentials { database_url, pin_hash }, mistake) = match Credentials::read(&root.credentials_file()) {
+            Ok(read) => (read, mistake),
             Err(mistakes) => match std::env::var(Self::DATABASE_HANDED_ON) {
-                Ok(url) => (Some(url), Some(mistakes.to_string())),
+                Ok(url) => (Credentials { database_url: Some(url), pin_hash: None }, Some(mistakes.to_string())),
                 Err(_) => return Err(mistakes),
             },
         };
         let keys = std::fs::read(root.resolve(&settings.server_public_key_file)).unwrap_or_default();
         let database_url = database_url.map(Arc::from);
-        let taken = Taken { settings: Arc::new(settings), text: text.into(), database_url, keys };
+        let taken = Taken { settings: Arc::new(settings), text: text.into(), database_url, pin_hash, keys };
         // The first look reads it all once more, and so misses nothing that was changed meanwhile.
         let state = State { taken, judged: Stamps::new(), seen: Stamps::new(), looked: Instant::now(), mistake };
         Ok(Self { root: root.clone(), state: Mutex::new(state) })
@@ -91,6 +93,13 @@ impl Configuration {
 
     pub fn database_url(&self) -> Option<Arc<str>> {
         self.state().taken.database_url.clone()
+    }
+
+    /// The operator has changed the PIN in the portal, which has ended its sessions itself.
+    pub fn pin_is_changed(&self) {
+        if let Ok(read) = Credentials::read(&self.root.credentials_file()) {
+            self.state().taken.pin_hash = read.pin_hash;
+        }
     }
 
     /// What is wrong in the files as they are now.
@@ -130,6 +139,7 @@ impl Configuration {
     fn read(&self) -> Result<Taken, String> {
         let (settings, text) = Settings::read_file(&self.root).map_err(|mistakes| mistakes.to_string())?;
         let credentials = Credentials::read(&self.root.credentials_file()).map_err(|mistakes| mistakes.to_string())?;
+        let pin_hash = credentials.pin_hash.clone();
         let database = credentials.require_database_url().and_then(|url| {
             let placed = readings::place(&url, self.root.path()).map(|_| url);
             placed
@@ -139,7 +149,7 @@ impl Configuration {
         let key_file = self.root.resolve(&settings.server_public_key_file);
         PublicKey::read_all(&key_file).map_err(|error| error.to_string())?;
         let keys = std::fs::read(&key_file).map_err(|error| format!("{}: {error}", key_file.display()))?;
-        Ok(Taken { settings: Arc::new(settings), text: text.into(), database_url, keys })
+        Ok(Taken { settings: Arc::new(settings), text: text.into(), database_url, pin_hash, keys })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -205,7 +215,9 @@ fn concerned(before: &Taken, after: &Taken) -> BTreeSet<&'static str> {
         || *portal_cert_file != old.portal_cert_file
         || *portal_key_file != old.portal_key_file
         || *portal_hosts != old.portal_hosts
-        || *language != old.language;
+        || *language != old.language
+        // With it go all its sessions.
+        || before.pin_hash != after.pin_hash;
     let stores = *low_disk_reserve_bytes != old.low_disk_reserve_bytes || before.database_url != after.database_url;
     let all = *log_level != old.log_level || *log_format != old.log_format;
     let concerned = [(COLLECTOR, collector || stores), (AGENT, agent || stores), (PORTAL, portal)];

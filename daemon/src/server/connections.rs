@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -54,14 +54,17 @@ impl Connections {
 
     /// `None` when there is no room and nobody to make it.
     pub fn admit(&self, address: IpAddr) -> Option<Connection> {
+        let (address, here) = (network(address), address.to_canonical().is_loopback());
         let mut table = lock(&self.table);
         let from_address = |entry: &Entry| entry.address == address;
+        // Nobody elsewhere takes the place of somebody at this machine, who has places of his own.
+        let from_elsewhere = |entry: &Entry| !entry.address.is_loopback();
         if table.unproven(from_address) >= MOST_UNPROVEN_FROM_ADDRESS {
             table.drop_oldest_unproven(from_address);
-        } else if table.unproven(|_| true) >= MOST_UNPROVEN || table.entries.len() >= MOST {
-            table.drop_oldest_unproven(|_| true);
+        } else if !here && (table.unproven(from_elsewhere) >= MOST_UNPROVEN || table.entries.len() >= MOST) {
+            table.drop_oldest_unproven(from_elsewhere);
         }
-        if table.entries.len() >= MOST {
+        if table.entries.len() >= MOST && !here {
             return None;
         }
         let number = table.next;
@@ -76,6 +79,14 @@ impl Connections {
         let mut table = lock(&self.table);
         let overdue = |entry: &Entry| entry.since.elapsed() > prove_within;
         while table.drop_oldest_unproven(overdue) {}
+    }
+}
+
+/// Whoever has one address of IPv6 has the whole network of it, as a rule.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
     }
 }
 
@@ -167,5 +178,33 @@ mod tests {
         let table = lock(&connections.table);
         assert_eq!(table.entries.len(), 100 + MOST_UNPROVEN);
         assert!(proven.iter().all(|connection| table.entries.contains_key(&connection.number)));
+    }
+
+    #[tokio::test]
+    async fn nobody_elsewhere_takes_the_place_of_somebody_at_this_machine() {
+        let connections = Connections::new(None);
+        let here = connections.admit(IpAddr::from([127, 0, 0, 1])).unwrap();
+        let networks: Vec<_> =
+            (0..2000_u16).filter_map(|at| connections.admit(IpAddr::from([0x2001, at, 0, 0, 0, 0, 0, at]))).collect();
+        let one_network: Vec<_> =
+            (0..2000_u16).filter_map(|at| connections.admit(IpAddr::from([0x2002, 0, 0, 0, at, at, 0, at]))).collect();
+        assert_eq!((networks.len(), one_network.len()), (2000, 2000));
+        let table = lock(&connections.table);
+        assert!(table.entries.contains_key(&here.number));
+        assert_eq!(table.entries.len(), 1 + MOST_UNPROVEN);
+        let of_one = one_network.iter().filter(|connection| table.entries.contains_key(&connection.number)).count();
+        assert_eq!(of_one, MOST_UNPROVEN_FROM_ADDRESS);
+    }
+
+    #[test]
+    fn who_has_proved_nothing_in_time_is_dropped_where_that_is_asked() {
+        for (within, left) in [(None, 2), (Some(Duration::ZERO), 1)] {
+            let connections = Connections::new(within);
+            let (proven, _other) = (connections.admit(address(1)).unwrap(), connections.admit(address(2)).unwrap());
+            proven.prove();
+            std::thread::yield_now();
+            connections.drop_overdue();
+            assert_eq!(lock(&connections.table).entries.len(), left);
+        }
     }
 }

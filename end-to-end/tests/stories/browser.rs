@@ -238,8 +238,19 @@ fn a_pin_cannot_be_tried_out_across_restarts_and_no_session_is_forced_on_anybody
     let status = |cookie: &str| ask(&address, "GET", "/api/update/status", cookie, "").unwrap().status;
     assert_eq!(status(planted), 401);
     let headers = format!("{planted}Content-Type: application/json\r\nX-Config-Pin: {PIN}\r\n");
-    let Answer { status: entered, .. } = ask(&address, "POST", "/api/session", &headers, "{}").unwrap();
+    let Answer { status: entered, head, .. } = ask(&address, "POST", "/api/session", &headers, "{}").unwrap();
     assert_eq!((entered, status(planted)), (204, 401));
+
+    // Whoever had the PIN is out once another is set on site.
+    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap().split(';').next().unwrap();
+    let own = format!("Cookie: {cookie}\r\n");
+    assert_eq!(status(&own), 200);
+    let reset = ["reset-pin", "--pin", "135790", "--root"];
+    run(world.plant.command("watchdog").args(reset).arg(&world.plant.root)).good();
+    wait_for("the session to end", SOON, || {
+        let answer = ask(&address, "GET", "/api/update/status", &own, "").ok()?;
+        (answer.status == 401).then_some(())
+    });
     assert!(!world.plant.logs_have(PIN), "no log has the PIN");
 }
 

@@ -21,7 +21,7 @@ pub async fn page(State(portal): State<Arc<Portal>>, visitor: Visitor, Query(loo
         h1.unseen { (words.readings) }
         form #filter-form role="search" action=(View::Readings.path()) {
             label for="filter" { (words.filter) }
-            input #filter type="search" name="filter" value=(looking.filter) autocomplete="off" spellcheck="false";
+            input #filter type="search" name="filter" maxlength=(LONGEST_FILTER) value=(looking.filter) autocomplete="off" spellcheck="false";
             button type="submit" { (words.filter_button) }
         }
         div #live { (fragment(&snapshot, &looking, words)) }
@@ -30,7 +30,7 @@ pub async fn page(State(portal): State<Arc<Portal>>, visitor: Visitor, Query(loo
 }
 
 pub fn fragment(snapshot: &Snapshot, looking: &Looking, words: &Words) -> Markup {
-    let wanted: Vec<String> = looking.filter.to_lowercase().split_whitespace().map(str::to_owned).collect();
+    let wanted = wanted(&looking.filter);
     let matching: Vec<&LiveValue> = snapshot.values.iter().filter(|value| matches(value, &wanted)).collect();
     let pages = matching.len().div_ceil(TAGS_A_PAGE).max(1);
     let page = looking.page.clamp(1, pages);
@@ -47,6 +47,15 @@ pub fn fragment(snapshot: &Snapshot, looking: &Looking, words: &Words) -> Markup
             (table(shown, snapshot, words))
         }
     }
+}
+
+/// More than a person types: each is looked for in every tag, once a second.
+const MOST_WORDS: usize = 8;
+const LONGEST_FILTER: usize = 200;
+
+fn wanted(filter: &str) -> Vec<String> {
+    let filter: String = filter.chars().take(LONGEST_FILTER).collect();
+    filter.to_lowercase().split_whitespace().take(MOST_WORDS).map(str::to_owned).collect()
 }
 
 fn matches(value: &LiveValue, wanted: &[String]) -> bool {

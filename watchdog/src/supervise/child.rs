@@ -22,7 +22,7 @@ use crate::certificate;
 use crate::child_log::ChildLog;
 use crate::configuration::Configuration;
 use crate::executable;
-use crate::process::{ControlLines, Log, Output, Process, bounded_line};
+use crate::process::{ControlLines, Log, Output, Process, bounded_line, thrifty_allocator};
 
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -34,10 +34,6 @@ const PROBES_MISSED: u32 = 3;
 const HEALTH_WITHIN: Duration = Duration::from_secs(20);
 const LONGEST_LOG_LINE: u64 = 64 << 10;
 const TELL_STATUS_EVERY: Duration = Duration::from_secs(1);
-/// For glibc, which gives each thread a heap of its own and keeps what was large once: the agent's exports, packed by one
-/// thread after the other, would hold twice what they need. Where an administrator has set one, that counts.
-const ALLOCATOR_OF_AGENT: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
-
 /// What is asked of the children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Orders {
@@ -141,8 +137,8 @@ impl Child {
         let phase = self.board.starts(self.name);
         let mut environment = vec![(daemon::PHASE, phase.as_str()), (Settings::HANDED_ON, &*config_text)];
         environment.extend(database_url.iter().filter(|_| self.name != "portal").map(|url| ("DATABASE_URL", &**url)));
-        if cfg!(target_os = "linux") && self.name == "agent" {
-            environment.extend(ALLOCATOR_OF_AGENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
+        if self.name == "agent" {
+            environment.extend(thrifty_allocator());
         }
         environment.extend(last_port.iter().map(|port| (daemon::LAST_PORT, port.as_str())));
         if self.name == "portal"
@@ -171,6 +167,7 @@ impl Child {
             ports: self.ports.clone(),
             answers,
             questions: Arc::new(Semaphore::new(MOST_QUESTIONS)),
+            questions_from_elsewhere: Arc::new(Semaphore::new(MOST_QUESTIONS_FROM_ELSEWHERE)),
         };
         let listening = tokio::spawn(mouth.listen(lines, self.desk.clone()));
         let logging = tokio::spawn(keep_log(self.name, log, self.root.logs()));
@@ -275,10 +272,13 @@ struct Mouth {
     answers: mpsc::Sender<ToChild>,
     /// Questions that are not answered yet.
     questions: Arc<Semaphore>,
+    questions_from_elsewhere: Arc<Semaphore>,
 }
 
 /// A portal with many open pages asks a few at once.
 const MOST_QUESTIONS: usize = 16;
+/// Whoever asks from another machine takes no place of the operator's.
+const MOST_QUESTIONS_FROM_ELSEWHERE: usize = 4;
 
 impl Mouth {
     async fn listen(self, lines: ChildStdout, desk: Arc<Desk>) {
@@ -308,7 +308,8 @@ impl Mouth {
             FromChild::Exported(exported) => self.board.exported(exported),
             FromChild::Ask { request, question } => {
                 let (answers, desk) = (self.answers.clone(), desk.clone());
-                let Ok(place) = self.questions.clone().try_acquire_owned() else {
+                let places = if question.is_remote() { &self.questions_from_elsewhere } else { &self.questions };
+                let Ok(place) = places.clone().try_acquire_owned() else {
                     let text = "too much is asked at once".to_owned();
                     let answer = Answer::Refused { status: "busy".to_owned(), reason: None, text };
                     let _ = answers.try_send(ToChild::Answer { request, answer });

@@ -89,6 +89,7 @@ impl Desk {
     fn change_pin(&self, new_pin: Secret) -> Answer {
         match crate::reset_pin::set_pin(&self.root, &new_pin.0) {
             Ok(()) => {
+                self.configuration.pin_is_changed();
                 tracing::info!("the operator has changed the PIN");
                 Answer::Done
             }
