@@ -1,6 +1,8 @@
 //! The watchdog: the launcher ([`launch`]) that no update changes, and the supervisor ([`supervise`]) that is a part of
 //! each version, with the verbs around them.
 
+#[cfg(windows)]
+mod access;
 mod backoff;
 mod certificate;
 mod check_config;
@@ -29,6 +31,8 @@ pub use launcher::launch;
 pub use move_database::move_database;
 pub use reset_pin::reset_pin;
 pub use restore::restore;
+#[cfg(windows)]
+pub use service::windows::run as run_service;
 pub use service::{Service, Wish, service};
 pub use status::show_status;
 pub use supervise::supervise;

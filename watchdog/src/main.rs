@@ -57,6 +57,10 @@ enum Verb {
         #[cfg(target_os = "linux")]
         #[arg(long, value_name = "NAME")]
         users: Option<String>,
+        /// As this service; for the service manager
+        #[cfg(windows)]
+        #[arg(long, value_name = "NAME", hide = true)]
+        service: Option<String>,
     },
     /// Give up every right to write but to a program's own places, and become it; started by `supervise`
     #[cfg(target_os = "linux")]
@@ -131,7 +135,7 @@ enum Verb {
         #[arg(long, value_name = "URL")]
         to: String,
     },
-    /// Have the machine start the watchdog by itself (systemd)
+    /// Have the machine start the watchdog by itself (systemd, or a Windows service)
     Service {
         #[command(subcommand)]
         verb: ServiceVerb,
@@ -154,7 +158,7 @@ enum ServiceVerb {
     Install {
         #[command(flatten)]
         which: WhichService,
-        /// Print the unit, and install nothing
+        /// Print what would be installed, and install nothing
         #[arg(long)]
         print: bool,
     },
@@ -233,8 +237,10 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Run { root, users } => {
             daemon::runtime()?.block_on(launch(&InstallRoot::new(&root.root), users.as_deref()))
         }
+        #[cfg(windows)]
+        Verb::Run { root, service: Some(name) } => watchdog::run_service(&InstallRoot::new(&root.root), &name),
         #[cfg(not(target_os = "linux"))]
-        Verb::Run { root } => daemon::runtime()?.block_on(launch(&InstallRoot::new(&root.root), None)),
+        Verb::Run { root, .. } => daemon::runtime()?.block_on(launch(&InstallRoot::new(&root.root), None)),
         #[cfg(target_os = "linux")]
         Verb::Confine { root, child, users, command } => {
             let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("no program is named"))?;

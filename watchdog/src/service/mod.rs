@@ -1,6 +1,9 @@
 //! `watchdog service`: makes the plant PC start the watchdog by itself.
 
+#[cfg(not(windows))]
 mod systemd;
+#[cfg(windows)]
+pub mod windows;
 
 use config::InstallRoot;
 use protocol::Failure;
@@ -39,5 +42,8 @@ pub fn service(root: &InstallRoot, service: &Service, wish: Wish) -> Result<(), 
     if wish != Wish::Uninstall && !root.boot_record().exists() {
         return Err(no_root(root));
     }
+    #[cfg(windows)]
+    return windows::service(root, service, wish);
+    #[cfg(not(windows))]
     systemd::service(root, service, wish)
 }

@@ -182,15 +182,9 @@ WantedBy=multi-user.target
 }
 
 /// Whose root it is; systemd takes a number as well as a name.
-#[cfg(unix)]
 fn owner(root: &InstallRoot) -> Result<u32, Failure> {
     use std::os::unix::fs::MetadataExt as _;
     Ok(std::fs::metadata(root.boot_record())?.uid())
-}
-
-#[cfg(not(unix))]
-fn owner(_: &InstallRoot) -> Result<u32, Failure> {
-    Err(Failure::failed("systemd is not of this platform"))
 }
 
 /// As systemd reads a word (systemd.service(5), "Quoting"): `%` and `$` stand for themselves.
