@@ -82,11 +82,13 @@ async fn insist_on_tls(
     if !portal.on_network || peer.secure || peer.is_here() {
         return next.run(request).await;
     }
-    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    let path = request.uri().path_and_query().map(PathAndQuery::as_str).filter(|path| path.starts_with('/'));
+    let path = path.unwrap_or("/");
     let address = host(request.headers()).map(|host| format!("https://{host}{path}"));
     match address.and_then(|address| HeaderValue::from_str(&address).ok()) {
         Some(address) if request.method().is_safe() && !request.headers().contains_key(PIN_HEADER) => {
-            (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, address)]).into_response()
+            // Not for ever: the portal may listen on this machine alone again.
+            (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, address)]).into_response()
         }
         _ => (StatusCode::FORBIDDEN, Json(json!({ "error": "https only" }))).into_response(),
     }

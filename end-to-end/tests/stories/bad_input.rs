@@ -47,10 +47,10 @@ fn keys_and_certificates() {
     let other = rsa_key(&world);
     let key = std::fs::read(at("agent/key.pem")).unwrap();
     std::fs::write(at("agent/key.pem"), other).unwrap();
-    assert_one_line(&run(&mut daemon(&world, "agent")), 78, &["key.pem", "not the key of", "watchdog init"]);
+    assert_one_line(&run(&mut daemon(&world, "agent")), 78, &["key.pem", "not the key of", "openssl req"]);
     std::fs::write(at("agent/key.pem"), key).unwrap();
     std::fs::remove_file(at("agent/cert.pem")).unwrap();
-    assert_one_line(&run(&mut daemon(&world, "agent")), 78, &["cert.pem", "watchdog init"]);
+    assert_one_line(&run(&mut daemon(&world, "agent")), 78, &["cert.pem", "openssl req"]);
 }
 
 #[test]

@@ -32,6 +32,8 @@ const PROBE_WITHIN: Duration = Duration::from_secs(2);
 const PROBES_MISSED: u32 = 3;
 /// A child that has not said by then where its health is asked for is taken for hung.
 const HEALTH_WITHIN: Duration = Duration::from_secs(20);
+/// From a change of the configuration until the supervisor has looked at it twice, and orders whom it concerns to restart.
+const TAKEN_UP_WITHIN: Duration = Duration::from_millis(2500);
 const LONGEST_LOG_LINE: u64 = 64 << 10;
 const TELL_STATUS_EVERY: Duration = Duration::from_secs(1);
 /// What is asked of the children.
@@ -232,7 +234,10 @@ impl Child {
             }
         }
         tracing::info!(child = self.name, "the configuration has changed");
-        false
+        // What is taken up is ordered soon, and a start before that would be followed by another.
+        let place = self.place;
+        let restarts = self.orders.borrow().restarts[place];
+        self.pause(Some(TAKEN_UP_WITHIN), |orders| orders.restarts[place] != restarts).await
     }
 }
 
