@@ -256,7 +256,7 @@ impl Settings {
             "PORTAL_BIND" => self.portal_bind = address(value).map_err(name)?,
             "PORTAL_CERT_FILE" => self.portal_cert_file = path(value).map_err(name)?,
             "PORTAL_KEY_FILE" => self.portal_key_file = path(value).map_err(name)?,
-            "PORTAL_HOSTS" => self.portal_hosts = list(value).map(str::to_ascii_lowercase).collect(),
+            "PORTAL_HOSTS" => self.portal_hosts = list(value).map(host).collect::<Result<_, _>>().map_err(name)?,
             "LANGUAGE" => {
                 let languages = [("en", Language::English), ("uk", Language::Ukrainian), ("fr", Language::French)];
                 self.language = choice(value, &languages).map_err(name)?;
@@ -311,6 +311,17 @@ fn network(value: &str) -> Result<IpNet, String> {
         .parse()
         .or_else(|_| single())
         .map_err(|_| format!("`{value}` is no IP address or CIDR range such as 10.1.0.0/16"))
+}
+
+/// A name or an address, as it stands in a browser's address line.
+fn host(value: &str) -> Result<String, String> {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "-_.:[]".contains(character);
+    match value.chars().all(plain) {
+        true => Ok(value.to_ascii_lowercase()),
+        false => Err(format!(
+            "`{value}` is no name of a host; write names and addresses alone, without https:// before them"
+        )),
+    }
 }
 
 fn path(value: &str) -> Result<PathBuf, String> {

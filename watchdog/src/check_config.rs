@@ -1,6 +1,7 @@
 //! `watchdog check-config`: every mistake there is, before a restart finds the first.
 
 use config::{Credentials, InstallRoot, Mistakes, Settings, Sources};
+use daemon::server::Certificate;
 use protocol::Failure;
 use protocol::signing::PublicKey;
 use updater::boot_record::BootRecord;
@@ -37,13 +38,15 @@ pub fn check_config(root: &InstallRoot) -> Result<(), Failure> {
         if let Err(error) = license::check(root, &settings) {
             found.push(error);
         }
+        let mut pairs = vec![[&settings.agent_cert_file, &settings.agent_key_file]];
         let portal = [&settings.portal_cert_file, &settings.portal_key_file];
         // The portal's pair is made where it is needed and neither is there.
-        let half = !settings.portal_bind.is_loopback() && portal.iter().any(|file| root.resolve(file).exists());
-        let portal = portal.into_iter().filter(|_| half);
-        for file in [&settings.agent_cert_file, &settings.agent_key_file].into_iter().chain(portal) {
-            if !root.resolve(file).is_file() {
-                found.push(format!("{} does not exist", root.resolve(file).display()));
+        if !settings.portal_bind.is_loopback() && portal.iter().any(|file| root.resolve(file).exists()) {
+            pairs.push(portal);
+        }
+        for [certificate, key] in pairs {
+            if let Err(failure) = Certificate::load(&root.resolve(certificate), &root.resolve(key)) {
+                found.push(failure.message);
             }
         }
     }

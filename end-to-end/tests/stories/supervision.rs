@@ -71,6 +71,21 @@ fn a_hung_child_is_replaced_within_thirty_seconds() {
 }
 
 #[test]
+fn a_program_that_keeps_ending_is_tried_at_once_when_its_configuration_is_mended() {
+    let world = World::running(SQLITE);
+    let file = world.plant.root.join("config/config.txt");
+    let good = std::fs::read_to_string(&file).unwrap();
+    // Another machine's address: no mistake that could be seen before it is tried.
+    std::fs::write(&file, good.replace("PORTAL_BIND = 127.0.0.1", "PORTAL_BIND = 198.51.100.7")).unwrap();
+    let portal = || world.plant.status()?.children.into_iter().find(|child| child.name == "portal");
+    wait_for("a crash loop", Duration::from_secs(120), || (portal()?.state.word() == "crash_loop").then_some(()));
+    let asked = Instant::now();
+    std::fs::write(&file, &good).unwrap();
+    wait_for("the portal to be back", SOON, || (portal()?.state.word() == "running").then_some(()));
+    assert!(asked.elapsed() < Duration::from_secs(60), "not after the five minutes of a crash loop");
+}
+
+#[test]
 fn restart_flag_restarts_everything_once() {
     let world = World::running(SQLITE);
     let before = pids(&world);

@@ -118,8 +118,17 @@ impl Child {
                 }
             };
             self.board.ended(self.name, state, Some(reason));
+            let (place, restarts) = (self.place, self.orders.borrow().restarts[self.place]);
+            let asked = |orders: &Orders| orders.restarts[place] != restarts;
             let stopped = match pause {
-                Some(pause) => self.pause(Some(pause), |_| false).await,
+                Some(pause) => {
+                    let stopped = self.pause(Some(pause), asked).await;
+                    if asked(&self.orders.borrow()) {
+                        // A mended configuration, or somebody's wish: what went wrong before says nothing of what comes.
+                        backoff = Backoff::new();
+                    }
+                    stopped
+                }
                 None => self.configuration_changed().await,
             };
             if stopped {
