@@ -78,10 +78,11 @@ impl PostgresStore {
     }
 
     fn statements(&mut self) -> Result<Statements, StoreError> {
-        if self.statements.is_none() {
-            self.statements = Some(Statements::prepare(&mut self.client)?);
-        }
-        Ok(self.statements.clone().expect("there by now"))
+        let statements = match self.statements.take() {
+            Some(statements) => statements,
+            None => Statements::prepare(&mut self.client)?,
+        };
+        Ok(self.statements.insert(statements).clone())
     }
 
     fn load_tags(&mut self, last_seq: u64) -> Result<(), StoreError> {
@@ -201,15 +202,14 @@ fn append_in(
     let head = transaction.query_one(&statements.count, &[&count])?;
     let (last_seq, rolled_seq): (i64, i64) = (head.get(0), head.get(1));
     let first_seq = last_seq - count + 1;
-    let mut rolling = match rolling {
-        Some(rolling) => match rolling.missing(unsigned(rolled_seq), unsigned(first_seq)) {
-            Some(missing) => {
-                add_stored(transaction, missing, rolling)?;
-                Some(rolling)
-            }
-            None => None,
-        },
-        None => None,
+    // From here on only what takes part.
+    let mut rolling = match rolling.map(|rolling| (rolling.missing(unsigned(rolled_seq), unsigned(first_seq)), rolling))
+    {
+        Some((Some(missing), rolling)) => {
+            add_stored(transaction, missing, rolling)?;
+            Some(rolling)
+        }
+        _ => None,
     };
     if let Some((first_time, last_time)) = batch.times() {
         let (first_time, last_time) = (first_time.with_micros(), last_time.with_micros());

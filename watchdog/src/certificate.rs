@@ -9,13 +9,14 @@ use durable::Access;
 use protocol::Failure;
 
 /// Makes a certificate that is good for as long as the plant stands, unless there is one, and its key, unless there is one:
-/// no key is ever written over. The first name is what people read; all of them, names or IP addresses, are what it is good
+/// neither is ever written over. The first name is what people read; all of them, names or IP addresses, are what it is good
 /// for.
 ///
 /// # Errors
 /// A key that cannot be used, a name that no certificate may have, or a folder that cannot be written.
 pub fn make(certificate_file: &Path, key_file: &Path, names: &[String]) -> Result<(), Failure> {
-    if certificate_file.exists() && key_file.exists() {
+    // A key of ours would not be its own; whoever laid it has the other.
+    if certificate_file.exists() {
         return Ok(());
     }
     let not_made = |error: rcgen::Error| {
@@ -36,15 +37,10 @@ pub fn make(certificate_file: &Path, key_file: &Path, names: &[String]) -> Resul
         }
     };
     // Only behind its key: what a kill leaves in between is completed with that key.
-    if !certificate_file.exists() {
-        let mut parameters = rcgen::CertificateParams::new(names).map_err(not_made)?;
-        parameters
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, names.first().map_or("plantlink", String::as_str));
-        let certificate = parameters.self_signed(&key).map_err(not_made)?;
-        durable::replace(certificate_file, certificate.pem().as_bytes(), Access::Shared)?;
-    }
-    Ok(())
+    let mut parameters = rcgen::CertificateParams::new(names).map_err(not_made)?;
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, names.first().map_or("plantlink", String::as_str));
+    let certificate = parameters.self_signed(&key).map_err(not_made)?;
+    Ok(durable::replace(certificate_file, certificate.pem().as_bytes(), Access::Shared)?)
 }
 
 /// Makes the portal's pair where other machines may look and neither file is there. What somebody has begun to lay there
@@ -96,5 +92,8 @@ mod tests {
         make(&certificate, &key, &["plant".to_owned()]).unwrap();
         assert_eq!(fs::read(&key).unwrap(), laid, "completed with the key that was there");
         daemon::server::Certificate::load(&certificate, &key).unwrap();
+        fs::remove_file(&key).unwrap();
+        make(&certificate, &key, &["plant".to_owned()]).unwrap();
+        assert!(!key.exists(), "a key of ours would not be this certificate's");
     }
 }

@@ -12,14 +12,6 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::configuration::Configuration;
 
-/// For glibc, which gives each thread a heap of its own and keeps what was large once: the agent's exports, packed by one
-/// thread after the other, and the supervisor's hashes of PINs would hold many times what they need. Where an administrator
-/// has set one, that counts.
-pub fn thrifty_allocator<'a>() -> impl Iterator<Item = (&'a str, &'a str)> {
-    let variables = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
-    variables.into_iter().filter(|(name, _)| cfg!(target_os = "linux") && std::env::var_os(name).is_none())
-}
-
 /// A running child. Dropped, it is killed with all its descendants.
 pub struct Process {
     child: Box<dyn ChildWrapper>,

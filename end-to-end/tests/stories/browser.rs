@@ -227,7 +227,10 @@ fn a_pin_cannot_be_tried_out_across_restarts_and_no_session_is_forced_on_anybody
     let text = std::fs::read_to_string(world.plant.root.join("state/pin.json")).unwrap();
     assert!(!text.contains("999999") && !text.contains(PIN), "{text}");
     world.plant.stop();
-    assert!(!world.plant.logs_have(PIN));
+    assert!(!world.plant.logs_have(PIN) && !world.plant.logs_have("999999"), "a PIN is in a log");
+    world.plant.start_and_wait();
+    assert_eq!(world.plant.update_status(PIN).status, 429, "nor is one that was asked for");
+    world.plant.stop();
     let new_pin = ["reset-pin", "--pin", PIN, "--root"];
     run(world.plant.command("watchdog").args(new_pin).arg(&world.plant.root)).good();
     world.plant.start_and_wait();

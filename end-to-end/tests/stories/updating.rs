@@ -261,19 +261,6 @@ fn a_strangers_packages_and_deliveries_are_answered_as_described() {
 }
 
 #[test]
-fn five_wrong_pins_lock_the_portal_across_restarts() {
-    let mut world = World::running(SQLITE);
-    for _ in 0..4 {
-        assert_eq!(world.plant.update_status("000000").status, 401);
-    }
-    assert_eq!(world.plant.update_status("000000").status, 429);
-    world.plant.stop();
-    world.plant.start_and_wait();
-    assert_eq!(world.plant.update_status(PIN).status, 429);
-    assert!(!world.plant.logs().contains("000000"), "a PIN is in a log");
-}
-
-#[test]
 fn while_an_update_is_applied_nothing_new_is_told_and_nothing_is_lost() {
     let mut world = World::new(SQLITE);
     world.plant.set("UPDATE_TRIAL_SECONDS", "4");

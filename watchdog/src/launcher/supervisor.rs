@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::strays::VERSION_DIRECTORY;
 use crate::configuration::Configuration;
-use crate::process::{ControlLines, Log, Output, Process, thrifty_allocator};
+use crate::process::{ControlLines, Log, Output, Process};
 use crate::supervise::{CHILD_USERS, HAS_COLLECTED};
 
 /// A running `watchdog supervise`.
@@ -41,7 +41,6 @@ impl Supervisor {
         if has_collected {
             environment.push((HAS_COLLECTED, "1"));
         }
-        environment.extend(thrifty_allocator());
         environment.extend(users.map(|users| (CHILD_USERS, users)));
         let arguments = ["supervise", "--root", &folder];
         let started = Process::start(program, &arguments, root.path(), &environment, Log::Inherited);

@@ -22,7 +22,7 @@ use crate::certificate;
 use crate::child_log::ChildLog;
 use crate::configuration::Configuration;
 use crate::executable;
-use crate::process::{ControlLines, Log, Output, Process, bounded_line, thrifty_allocator};
+use crate::process::{ControlLines, Log, Output, Process, bounded_line};
 
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -36,6 +36,10 @@ const HEALTH_WITHIN: Duration = Duration::from_secs(20);
 const TAKEN_UP_WITHIN: Duration = Duration::from_millis(2500);
 const LONGEST_LOG_LINE: u64 = 64 << 10;
 const TELL_STATUS_EVERY: Duration = Duration::from_secs(1);
+/// For glibc, which gives each thread a heap of its own and keeps what was large once: the agent's exports, packed by one
+/// thread after the other, would hold twice what they need. Where an administrator has set one, that counts.
+const ALLOCATOR_OF_AGENT: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
+
 /// What is asked of the children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Orders {
@@ -148,8 +152,8 @@ impl Child {
         let phase = self.board.starts(self.name);
         let mut environment = vec![(daemon::PHASE, phase.as_str()), (Settings::HANDED_ON, &*config_text)];
         environment.extend(database_url.iter().filter(|_| self.name != "portal").map(|url| ("DATABASE_URL", &**url)));
-        if self.name == "agent" {
-            environment.extend(thrifty_allocator());
+        if cfg!(target_os = "linux") && self.name == "agent" {
+            environment.extend(ALLOCATOR_OF_AGENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
         }
         environment.extend(last_port.iter().map(|port| (daemon::LAST_PORT, port.as_str())));
         if self.name == "portal"
