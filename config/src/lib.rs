@@ -2,12 +2,14 @@
 //!
 //! Every mistake in a file is named with file and line, all of them at once; nothing unknown is passed over.
 
+mod certificates;
 mod credentials;
 mod mistake;
 mod root;
 mod settings;
 mod sources;
 
+pub use certificates::read_certificates;
 pub use credentials::Credentials;
 pub use mistake::{Mistake, Mistakes};
 pub use root::InstallRoot;

@@ -61,6 +61,9 @@ pub(crate) fn read(path: &std::path::Path) -> Result<String, Mistakes> {
     std::fs::read_to_string(path).map_err(|error| {
         let what = match error.kind() {
             std::io::ErrorKind::NotFound => "does not exist; `watchdog init` makes one".to_owned(),
+            std::io::ErrorKind::PermissionDenied => {
+                "may not be read by this user; call this as the one whom the install root belongs to".to_owned()
+            }
             _ => format!("could not be read: {error}"),
         };
         Mistake { file: path.display().to_string(), line: None, what }.into()

@@ -46,7 +46,7 @@ impl Control {
             let (stop, asked) = (stop.clone(), asked.clone());
             std::thread::spawn(move || {
                 listen(&status_sender, &asked);
-                tracing::info!("standard input has closed; stopping");
+                tracing::info!("stopping: the watchdog asks for it, or is gone");
                 stop.send_replace(true);
             });
         }

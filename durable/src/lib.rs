@@ -57,7 +57,8 @@ pub fn create_new(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
 
 /// Renames within one file system, durably: when it returns, the new name survives a power cut.
 ///
-/// On Windows a virus scanner may hold a new file for a moment, so a refusal is retried for up to five seconds.
+/// On Windows a virus scanner may hold a new file for a moment, so a refusal is retried for up to five seconds; and a target
+/// that is read-only is replaced all the same, as on Unix.
 ///
 /// # Errors
 /// Those of the file system, with both paths in the message.
@@ -67,12 +68,47 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
         match fs::rename(from, to) {
             Ok(()) => return sync_folder_of(to),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match pauses.next() {
-                Some(milliseconds) => std::thread::sleep(Duration::from_millis(*milliseconds)),
+                Some(milliseconds) => {
+                    // Where that is not the reason, the next try tells.
+                    let _ = make_writable(to);
+                    std::thread::sleep(Duration::from_millis(*milliseconds));
+                }
                 None => return Err(name_error("rename to", to, error)),
             },
             Err(error) => return Err(name_error("rename to", to, error)),
         }
     }
+}
+
+/// Copies a file durably, with its permissions. Killed half-way it leaves a part under the name, which only then is to
+/// become one that counts.
+///
+/// # Errors
+/// Those of the file system, with the target's path in the message.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let copied = fs::copy(from, to).and_then(|_| {
+        // Windows flushes only what may be written to, and what was read-only is so in its copy.
+        if cfg!(windows) {
+            make_writable(to)?;
+        }
+        OpenOptions::new().read(true).write(cfg!(windows)).open(to)?.sync_all()
+    });
+    copied.map_err(|error| name_error("copy to", to, error))
+}
+
+/// Takes the read-only attribute of Windows away, which would keep a file from being replaced; not a right of Unix.
+fn make_writable(path: &Path) -> io::Result<()> {
+    #[cfg(windows)]
+    {
+        let mut permissions = fs::metadata(path)?.permissions();
+        if permissions.readonly() {
+            permissions.set_readonly(false);
+            fs::set_permissions(path, permissions)?;
+        }
+    }
+    #[cfg(not(windows))]
+    let _ = path;
+    Ok(())
 }
 
 /// Removes a file, durably; one that is not there is no error.

@@ -235,6 +235,13 @@ table! {
         "Une erreur de configuration\u{a0}; elle n’est pas prise en compte.";
     event_taken: "New settings were taken up.", "Застосовано нові налаштування.", "Une nouvelle configuration est prise en compte.";
     event_source_back: "Answers again: {}.", "Знову відповідає: {}.", "Répond de nouveau\u{a0}: {}.";
+    event_source_gone: "Not asked any more: {}.", "Більше не опитується: {}.", "N’est plus interrogé\u{a0}: {}.";
+    event_restart_asked: "A restart of everything was asked for.", "Запитано перезапуск усього.",
+        "Un redémarrage général a été demandé.";
+    event_pin_changed: "The PIN was changed.", "PIN-код змінено.", "Le code PIN a été changé.";
+    in_the_portal: "on these pages", "на цих сторінках", "sur ces pages";
+    on_this_pc: "on this PC", "на цьому ПК", "sur ce PC";
+    from_elsewhere: "from another machine", "з іншої машини", "depuis une autre machine";
     event_database_away: "The database takes no readings; they are kept in the buffer.",
         "База даних не приймає показань; вони зберігаються в буфері.",
         "La base de données n’accepte pas de mesures\u{a0}; elles sont gardées dans le tampon.";

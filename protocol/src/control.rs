@@ -345,6 +345,8 @@ pub enum EventKind {
     Unlicensed,
     SourceSilent,
     SourceBack,
+    /// A silent one is not asked any more.
+    SourceGone,
     DatabaseAway,
     DatabaseBack,
     /// Readings that could not be accepted, for this reason.
@@ -360,8 +362,12 @@ pub enum EventKind {
     UpdateApproved,
     /// With the code of the refusal.
     PackageRefused,
-    /// Too many wrong PINs, for so many seconds.
+    /// Too many wrong PINs, `local` or `remote`, for so many seconds.
     LockedOut,
+    /// The operator's, in the `portal` or `on_site`.
+    PinChanged,
+    /// Of everything, by this.
+    RestartAsked,
     /// Of a newer watchdog.
     #[serde(other)]
     Other,

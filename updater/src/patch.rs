@@ -115,8 +115,7 @@ fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     if fs::hard_link(from, to).is_ok() {
         return Ok(());
     }
-    let copied = fs::copy(from, to).and_then(|_| File::open(to)?.sync_all());
-    copied.map_err(|error| durable::name_error("copy to", to, error))
+    durable::copy(from, to)
 }
 
 #[cfg(unix)]

@@ -18,7 +18,7 @@ pub fn check_config(root: &InstallRoot) -> Result<(), Failure> {
     let mut note = |mistakes: Mistakes| found.extend(mistakes.0.iter().map(ToString::to_string));
     let settings = Settings::read(root).map_err(&mut note).ok();
     let credentials = Credentials::read(&root.credentials_file()).map_err(&mut note).ok();
-    Sources::read(&root.sources_file()).map_err(&mut note).ok();
+    Sources::check(root).map_err(&mut note).ok();
     let database = credentials.map(|credentials| {
         let url = credentials.require_database_url()?;
         readings::place(&url, root.path())

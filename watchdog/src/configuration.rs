@@ -1,7 +1,7 @@
 //! The configuration as it was last found good. What a person changes in it is taken up while the plant runs, by the
 //! programs that it concerns; a mistake is shown, and stops nothing.
 //!
-//! `sources.toml` is not looked at here: the collector takes it up itself, source by source.
+//! A running collector takes up `sources.toml` itself, source by source.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub struct Configuration {
 
 struct State {
     taken: Taken,
-    /// Of the files that `taken` comes from, or that were found wrong since.
+    /// Of the files as they were when `taken` was read, or when they were found wrong since.
     judged: Stamps,
     /// When they were last looked at: a file that still changes is being written.
     seen: Stamps,
@@ -47,6 +47,10 @@ type Stamps = Vec<(PathBuf, Stamp)>;
 /// What a look at the files has brought.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Change {
+    /// A file is other than it was, and rests.
+    pub files_changed: bool,
+    /// On site: the operator's own change, in the portal, is known already.
+    pub pin_changed: bool,
     /// Children that have to start again to take it up.
     pub concerned: BTreeSet<&'static str>,
     /// Whether there is a mistake now, or none any more.
@@ -60,6 +64,8 @@ impl Configuration {
     /// # Errors
     /// [`Mistakes`], where no good `config.txt` was handed on that could be used instead; unusable credentials.
     pub fn start(root: &InstallRoot) -> Result<Self, Mistakes> {
+        // Before they are read: what changes meanwhile is found by the first look.
+        let defaults = stamps(root, &Settings::default());
         let (settings, text, mistake) = match Settings::read_file(root) {
             Ok((settings, text)) => (settings, text, None),
             Err(mistakes) => match std::env::var(Settings::HANDED_ON) {
@@ -77,8 +83,12 @@ impl Configuration {
         let keys = std::fs::read(root.resolve(&settings.server_public_key_file)).unwrap_or_default();
         let database_url = database_url.map(Arc::from);
         let taken = Taken { settings: Arc::new(settings), text: text.into(), database_url, pin_hash, keys };
-        // The first look reads it all once more, and so misses nothing that was changed meanwhile.
-        let state = State { taken, judged: Stamps::new(), seen: Stamps::new(), looked: Instant::now(), mistake };
+        let now = stamps(root, &taken.settings);
+        let judged = now.into_iter().map(|(path, stamp)| {
+            let before = defaults.iter().find(|(other, _)| *other == path).map(|(_, before)| *before);
+            (path, before.unwrap_or(stamp))
+        });
+        let state = State { judged: judged.collect(), taken, seen: Stamps::new(), looked: Instant::now(), mistake };
         Ok(Self { root: root.clone(), state: Mutex::new(state) })
     }
 
@@ -121,19 +131,19 @@ impl Configuration {
         if !rests || (now == state.judged && state.mistake.is_none()) {
             return Change::default();
         }
+        let files_changed = state.judged != now;
         state.judged = now;
         let mistake_before = state.mistake.take();
-        let concerned = match self.read() {
+        let mut change = Change { files_changed, ..Change::default() };
+        match self.read() {
             Ok(new) => {
                 let before = std::mem::replace(&mut state.taken, new);
-                concerned(&before, &state.taken)
+                change.concerned = concerned(&before, &state.taken);
+                change.pin_changed = before.pin_hash != state.taken.pin_hash;
             }
-            Err(mistake) => {
-                state.mistake = Some(mistake);
-                BTreeSet::new()
-            }
-        };
-        Change { concerned, mistake_changed: state.mistake != mistake_before }
+            Err(mistake) => state.mistake = Some(mistake),
+        }
+        Change { mistake_changed: state.mistake != mistake_before, ..change }
     }
 
     fn read(&self) -> Result<Taken, String> {
@@ -224,8 +234,21 @@ fn concerned(before: &Taken, after: &Taken) -> BTreeSet<&'static str> {
     concerned.into_iter().filter(|(_, is)| *is || all).map(|(name, _)| name).collect()
 }
 
+/// When which file of the configuration last changed.
 fn stamps(root: &InstallRoot, settings: &Settings) -> Stamps {
-    let files = [root.config_file(), root.credentials_file(), root.resolve(&settings.server_public_key_file)];
+    // These may lie anywhere.
+    let anywhere = [
+        &settings.server_public_key_file,
+        &settings.update_public_key_file,
+        &settings.agent_cert_file,
+        &settings.agent_key_file,
+        &settings.portal_cert_file,
+        &settings.portal_key_file,
+    ];
+    let mut files: BTreeSet<PathBuf> = anywhere.into_iter().map(|file| root.resolve(file)).collect();
+    files.extend([root.config_file(), root.credentials_file()]);
+    let folder = std::fs::read_dir(root.resolve("config"));
+    files.extend(folder.into_iter().flatten().flatten().map(|entry| entry.path()));
     files
         .into_iter()
         .map(|path| {

@@ -123,11 +123,27 @@ struct Owner {
     collector: Uid,
 }
 
+/// A name that users and a group can be made of; the longest one of a user has 32 characters.
+///
+/// # Errors
+/// It is none.
+pub fn check_users(users: &str) -> Result<(), Failure> {
+    const LONGEST: usize = 32 - "-collector".len();
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    let begins = users.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    if !begins || users.len() > LONGEST || !users.chars().all(plain) {
+        let what = format!("--users is 1 to {LONGEST} small letters, digits, `-` and `_`, and begins with a letter, not {users:?}");
+        return Err(Failure::usage(what));
+    }
+    Ok(())
+}
+
 /// Whether there are users to run programs as; looked at before anything is started.
 ///
 /// # Errors
 /// The first that is not there, and how to make it.
 pub fn require_users(users: &str) -> Result<(), Failure> {
+    check_users(users)?;
     ["collector", "agent", "portal"].iter().try_for_each(|child| Owner::find(users, child).map(drop))
 }
 

@@ -74,6 +74,7 @@ pub fn init(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
         }
     }
     let keys = read_keys(wish.keys.as_deref())?;
+    readings::place(&wish.database, root.path()).map_err(|error| Failure::usage(format!("--database: {error}")))?;
     for folder in FOLDERS {
         let path = root.path().join(folder);
         fs::create_dir_all(&path).map_err(|error| durable::name_error("create", &path, error))?;
@@ -95,8 +96,13 @@ pub fn init(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
     let record = BootRecord { database: adopt(root)?, ..BootRecord::first(id, version) };
     record.create(&root.boot_record())?;
     println!("{}: install root of version {}", root.path().display(), daemon::version());
-    if keys.is_empty() {
-        println!("put HQ's public.pem there as config/server_public.pem, or HQ cannot get in");
+    for (name, from, what) in [
+        ("server_public.pem", "HQ's public.pem", "HQ cannot get in"),
+        ("update_public.pem", "the publisher's update_public.pem", "no update is taken"),
+    ] {
+        if !keys.iter().any(|(there, _)| *there == name) && !root.path().join("config").join(name).exists() {
+            println!("put {from} there as config/{name}; until then {what}");
+        }
     }
     let watchdog = root.path().join(executable("watchdog"));
     println!("start it with: {} run --root {}", watchdog.display(), root.path().display());
@@ -198,8 +204,7 @@ fn install_version(root: &InstallRoot, programs: &Path) -> Result<String, Failur
 }
 
 fn copy_program(from: &Path, to: &Path) -> Result<(), Failure> {
-    let copied = fs::copy(from, to).and_then(|_| fs::File::open(to)?.sync_all());
-    copied.map_err(|error| durable::name_error("copy a program to", to, error))?;
+    durable::copy(from, to)?;
     Ok(durable::sync_folder_of(to)?)
 }
 

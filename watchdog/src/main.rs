@@ -158,6 +158,8 @@ enum ServiceVerb {
     Install {
         #[command(flatten)]
         which: WhichService,
+        #[command(flatten)]
+        users: Users,
         /// Print what would be installed, and install nothing
         #[arg(long)]
         print: bool,
@@ -166,11 +168,15 @@ enum ServiceVerb {
     Uninstall {
         #[command(flatten)]
         which: WhichService,
+        #[command(flatten)]
+        users: Users,
     },
+    /// Start it now
     Start {
         #[command(flatten)]
         which: WhichService,
     },
+    /// Stop it; it starts again with the machine
     Stop {
         #[command(flatten)]
         which: WhichService,
@@ -189,21 +195,40 @@ struct WhichService {
     /// Another name, where there is more than one install root
     #[arg(long, default_value = "plantlink")]
     name: String,
-    /// Run each program as a user of its own, which are made: NAME-collector, NAME-agent and NAME-portal
+}
+
+#[derive(Args)]
+struct Users {
+    /// Each program runs as a user of its own, made with the service and removed with it: NAME-collector, NAME-agent and
+    /// NAME-portal
+    #[cfg(target_os = "linux")]
     #[arg(long, value_name = "NAME")]
     users: Option<String>,
 }
 
+impl Users {
+    #[cfg(target_os = "linux")]
+    fn name(self) -> Option<String> {
+        self.users
+    }
+
+    /// The service has an account of its own there.
+    #[cfg(not(target_os = "linux"))]
+    fn name(self) -> Option<String> {
+        None
+    }
+}
+
 impl ServiceVerb {
     fn run(self) -> Result<(), Failure> {
-        let (which, wish) = match self {
-            Self::Install { which, print } => (which, Wish::Install { print }),
-            Self::Uninstall { which } => (which, Wish::Uninstall),
-            Self::Start { which } => (which, Wish::Start),
-            Self::Stop { which } => (which, Wish::Stop),
-            Self::Status { which } => (which, Wish::Status),
+        let (which, users, wish) = match self {
+            Self::Install { which, users, print } => (which, users.name(), Wish::Install { print }),
+            Self::Uninstall { which, users } => (which, users.name(), Wish::Uninstall),
+            Self::Start { which } => (which, None, Wish::Start),
+            Self::Stop { which } => (which, None, Wish::Stop),
+            Self::Status { which } => (which, None, Wish::Status),
         };
-        let WhichService { root, name, users } = which;
+        let WhichService { root, name } = which;
         service(&InstallRoot::new(&root.root), &Service { name, users }, wish)
     }
 }

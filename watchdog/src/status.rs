@@ -59,7 +59,7 @@ fn print(status: &PlantStatus) {
         .set_header(["program", "pid", "state", "uptime", "restarts", "address"]);
     for child in &status.children {
         let pid = child.pid.map_or_else(|| "–".to_owned(), |pid| pid.to_string());
-        let address = child.address.clone().unwrap_or_else(|| "–".to_owned());
+        let address = child.address.as_deref().map_or_else(|| "–".to_owned(), reachable);
         let uptime = uptime(child.uptime_seconds);
         table.add_row([
             child.name.clone(),
@@ -75,6 +75,16 @@ fn print(status: &PlantStatus) {
     for problem in &status.problems {
         println!("{problem}");
     }
+}
+
+/// An address that can be opened on this machine.
+fn reachable(address: &str) -> String {
+    for (every, one) in [("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")] {
+        if address.contains(every) {
+            return format!("{}, and from elsewhere", address.replace(every, one));
+        }
+    }
+    address.to_owned()
 }
 
 fn progress(status: &PlantStatus) -> String {

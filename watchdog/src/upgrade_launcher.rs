@@ -3,7 +3,7 @@
 //! The one before stays beside it as `watchdog.previous`. Killed at any moment, the launcher is the old or the new one. On
 //! Windows, where a program that runs can only be renamed, there is none for a moment between two renames.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -70,8 +70,7 @@ fn previous_of(launcher: &Path) -> PathBuf {
 /// Under its name only when it is whole.
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     let part = to.with_extension("part");
-    let copied = fs::copy(from, &part).and_then(|_| File::open(&part)?.sync_all());
-    copied.map_err(|error| durable::name_error("copy to", &part, error))?;
+    durable::copy(from, &part)?;
     Ok(durable::rename(&part, to)?)
 }
 

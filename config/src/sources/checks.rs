@@ -1,72 +1,125 @@
 //! Mistakes of `sources.toml`, gathered with their lines while the rest is read on.
 
-use std::collections::HashSet;
-use std::ops::{Range, RangeInclusive};
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 
-use serde::de::DeserializeOwned;
 use toml::Spanned;
+use toml::de::DeTable;
 
+use crate::InstallRoot;
 use crate::mistake::{Mistake, Mistakes};
 
 /// What is read of one file.
-pub struct Checks<'a> {
-    text: &'a str,
-    file: &'a str,
+pub struct Checks<'t> {
+    text: &'t str,
+    file: &'t str,
+    /// Where files that it names are looked for; `None`: they are left to those who need them.
+    root: Option<&'t InstallRoot>,
     mistakes: Vec<Mistake>,
+    /// Lines that are no TOML, by their number.
+    unreadable: HashMap<usize, String>,
     names: HashSet<String>,
+}
+
+/// The text of a file without the lines that are no TOML. What stands behind them stays where it is.
+pub struct Readable {
+    text: String,
+    /// Number, text and what is wrong.
+    left_out: Vec<(usize, String, String)>,
+}
+
+impl Readable {
+    pub fn of(mut text: String) -> Self {
+        let mut left_out: Vec<(usize, String, String)> = Vec::new();
+        while left_out.len() < MOST_LEFT_OUT {
+            // The first mistake alone is surely one: what follows may be its echo.
+            let errors = DeTable::parse_recoverable(&text).1;
+            let news = errors.into_iter().find_map(|error| {
+                let line = line_of(&text, error.span().map_or(0, |range| range.start));
+                let is_new = left_out.iter().all(|(known, ..)| *known != line);
+                is_new.then(|| (line, error.message().replace('\n', ", ")))
+            });
+            let Some((line, what)) = news else { break };
+            let start: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
+            let length = text[start..].lines().next().unwrap_or_default().len();
+            let written = text[start..start + length].to_owned();
+            // The head of a table is understood well enough; without it its keys would be its neighbour's.
+            if !written.trim_start().starts_with('[') {
+                text.replace_range(start..start + length, &" ".repeat(length));
+            }
+            left_out.push((line, written, what));
+        }
+        Self { text, left_out }
+    }
 }
 
 /// More than these in one file are another file.
 const MOST_LEFT_OUT: usize = 100;
+
+fn line_of(text: &str, at: usize) -> usize {
+    text[..text.floor_char_boundary(at)].matches('\n').count() + 1
+}
+
 const LONGEST_NAME: usize = 64;
 const LONGEST_TAG_NAME: usize = 200;
-const PERIOD_SECONDS: RangeInclusive<f64> = 0.01..=86_400.0;
 
-impl<'a> Checks<'a> {
-    pub fn new(text: &'a str, file: &'a str) -> Self {
-        Self { text, file, mistakes: Vec::new(), names: HashSet::new() }
-    }
-
-    /// The file by its form. A line that has none, or a key that nothing is known of, is noted and left out, and the rest is
-    /// read on; `None` where that cannot be done.
-    pub fn read<File: DeserializeOwned>(&mut self) -> Option<File> {
-        let mut text = self.text.to_owned();
-        let mut left_out: Vec<String> = Vec::new();
-        for _ in 0..MOST_LEFT_OUT {
-            let error = match toml::from_str(&text) {
-                Ok(file) => return Some(file),
-                Err(error) => error,
-            };
-            let message = error.message().replace('\n', " ");
-            // Of a line that was left out, what it said is missing.
-            let follows = |line: &String| {
-                let key = line.split('=').next().unwrap_or_default().trim();
-                message == format!("missing field `{key}`")
-            };
-            let at = error.span()?.start.min(text.len());
-            if left_out.iter().any(follows) {
-                left_out.push(leave_out(&mut text, source_around(self.text, at)?));
-                continue;
-            }
-            self.note(Some(at), message);
-            let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
-            let end = error.span()?.end.clamp(start, text.len());
-            let end = text[end..].find('\n').map_or(text.len(), |length| end + length);
-            let is_key = text[start..end].contains('=') && !text[start..end].trim_start().starts_with('[');
-            let range = if is_key { start..end } else { source_around(self.text, at)? };
-            left_out.push(leave_out(&mut text, range));
+impl<'t> Checks<'t> {
+    pub fn new(readable: &'t Readable, file: &'t str, root: Option<&'t InstallRoot>) -> Self {
+        let mistake = |(line, _, what): &(usize, String, String)| Mistake {
+            file: file.to_owned(),
+            line: Some(*line),
+            what: format!("this is no TOML: {what}"),
+        };
+        Self {
+            text: &readable.text,
+            file,
+            root,
+            mistakes: readable.left_out.iter().map(mistake).collect(),
+            unreadable: readable.left_out.iter().map(|(line, text, _)| (*line, text.clone())).collect(),
+            names: HashSet::new(),
         }
-        None
     }
 
-    fn note(&mut self, at: Option<usize>, what: String) {
-        let line = at.map(|at| self.text[..at.min(self.text.len())].matches('\n').count() + 1);
-        self.mistakes.push(Mistake { file: self.file.to_owned(), line, what });
+    pub fn text(&self) -> &'t str {
+        self.text
+    }
+
+    /// At a byte of the text. Of a line that is no TOML, that is all that is said.
+    pub fn note(&mut self, at: usize, what: String) {
+        let line = self.line(at);
+        if !self.unreadable.contains_key(&line) {
+            self.mistakes.push(Mistake { file: self.file.to_owned(), line: Some(line), what });
+        }
     }
 
     pub fn wrong<T>(&mut self, value: &Spanned<T>, what: String) {
-        self.note(Some(value.span().start), what);
+        self.note(value.span().start, what);
+    }
+
+    pub fn missing(&mut self, header: usize, key: &str, of: &str) {
+        // Of a line that could not be read it is known already.
+        let begins = |line: &String| line.trim_start().strip_prefix(key).is_some_and(|rest| !rest.starts_with('_'));
+        if !self.unreadable.values().any(begins) {
+            self.note(header, format!("{key} is missing; {of} needs it"));
+        }
+    }
+
+    /// Whether a file that the key names can be read.
+    pub fn check_file<T>(
+        &mut self,
+        key: &str,
+        file: Option<&Spanned<PathBuf>>,
+        read: impl FnOnce(&std::path::Path) -> Result<T, String>,
+    ) {
+        if let (Some(file), Some(root)) = (file, self.root)
+            && let Err(error) = read(&root.resolve(file.as_ref()))
+        {
+            self.wrong(file, format!("{key}: {error}"));
+        }
+    }
+
+    fn line(&self, at: usize) -> usize {
+        line_of(self.text, at)
     }
 
     /// In the order of their lines.
@@ -76,16 +129,17 @@ impl<'a> Checks<'a> {
     }
 
     /// A source's name begins every tag of it, so it has to be one word and the only one of its kind.
-    pub fn source_name(&mut self, name: &Spanned<String>) -> String {
+    pub fn source_name(&mut self, name: Option<Spanned<String>>) -> String {
+        let Some(name) = name else { return String::new() };
         let text = name.as_ref();
         let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
         if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(plain) {
             let what = format!("name: `{text}` must be 1 to {LONGEST_NAME} letters, digits, `_`, `-` or `.`");
-            self.wrong(name, what);
+            self.wrong(&name, what);
         } else if !self.names.insert(text.clone()) {
-            self.wrong(name, format!("name: another source is called `{text}` already"));
+            self.wrong(&name, format!("name: another source is called `{text}` already"));
         }
-        text.clone()
+        name.into_inner()
     }
 
     /// `<source>.<tag>`, which no other tag is called.
@@ -100,53 +154,4 @@ impl<'a> Checks<'a> {
         }
         whole
     }
-
-    pub fn period(&mut self, key: &str, seconds: &Spanned<f64>) -> Duration {
-        let value = *seconds.as_ref();
-        if PERIOD_SECONDS.contains(&value) {
-            return Duration::from_secs_f64(value);
-        }
-        let (least, most) = (PERIOD_SECONDS.start(), PERIOD_SECONDS.end());
-        self.wrong(seconds, format!("{key}: {value} is not between {least} and {most}"));
-        Duration::from_secs(1)
-    }
-
-    /// A whole number of these; where it is another, that is noted.
-    pub fn whole<T: TryFrom<i64>>(
-        &mut self,
-        key: &str,
-        value: &Spanned<i64>,
-        allowed: RangeInclusive<i64>,
-    ) -> Option<T> {
-        let number = *value.as_ref();
-        if allowed.contains(&number)
-            && let Ok(number) = T::try_from(number)
-        {
-            return Some(number);
-        }
-        self.wrong(value, format!("{key}: {number} is not between {} and {}", allowed.start(), allowed.end()));
-        None
-    }
-}
-
-/// What stands behind it stays where it is. Returns what it was.
-fn leave_out(text: &mut String, range: Range<usize>) -> String {
-    let left_out = text[range.clone()].to_owned();
-    let blank: String = left_out.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect();
-    text.replace_range(range, &blank);
-    left_out
-}
-
-/// From the `[[kind]]` before a place to the next one.
-fn source_around(text: &str, at: usize) -> Option<Range<usize>> {
-    let mut start = 0;
-    let mut begins = Vec::new();
-    for line in text.split_inclusive('\n') {
-        let name = line.trim().strip_prefix("[[");
-        begins.extend(name.filter(|name| !name.contains('.')).map(|_| start));
-        start += line.len();
-    }
-    let begin = begins.iter().rev().find(|begin| **begin <= at)?;
-    let end = begins.iter().find(|begin| **begin > at).copied().unwrap_or(text.len());
-    Some(*begin..end)
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use toml::Spanned;
 
 use super::checks::Checks;
-use super::tag::{Common, GroupOfFile, TagSettings, tag_of_file};
+use super::table::Table;
+use super::tag::{TagSettings, groups};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModbusSource {
@@ -39,8 +39,7 @@ pub struct ModbusTag {
 }
 
 /// Which of a device's four tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ModbusTable {
     /// Function code 1.
     Coil,
@@ -74,19 +73,15 @@ pub enum ModbusKind {
 }
 
 /// The order in which the bytes of a value lie on the wire, `A` being the highest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ByteOrder {
     /// As the standard has it.
     #[default]
-    #[serde(rename = "ABCD")]
     Big,
     /// The lowest register first.
-    #[serde(rename = "CDAB")]
     WordsSwapped,
     /// The lowest byte of each register first.
-    #[serde(rename = "BADC")]
     BytesSwapped,
-    #[serde(rename = "DCBA")]
     Little,
 }
 
@@ -111,118 +106,135 @@ impl ModbusTable {
 /// What one request may ask for.
 pub const MOST_REGISTERS: u16 = 125;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct File {
-    name: Spanned<String>,
-    address: Spanned<String>,
-    unit_id: Option<Spanned<i64>>,
-    timeout_seconds: Option<Spanned<f64>>,
-    most_between: Option<Spanned<i64>>,
-    byte_order: Option<ByteOrder>,
-    #[serde(default)]
-    group: Vec<GroupOfFile<Tag>>,
-}
-
-tag_of_file! {
-    struct Tag {
-        name: Spanned<String>,
-        table: Option<ModbusTable>,
-        address: Spanned<i64>,
-        #[serde(rename = "type")]
-        kind: Option<Spanned<String>>,
-        bit: Option<Spanned<i64>>,
-        length: Option<Spanned<i64>>,
-        byte_order: Option<ByteOrder>,
-        unit_id: Option<Spanned<i64>>,
-    }
-}
-
 const DEFAULT_PORT: u16 = 502;
-const KINDS: &str = "bool, int16, uint16, int32, uint32, int64, uint64, float32, float64 or text";
+const ORDERS: [(&str, ByteOrder); 4] = [
+    ("ABCD", ByteOrder::Big),
+    ("CDAB", ByteOrder::WordsSwapped),
+    ("BADC", ByteOrder::BytesSwapped),
+    ("DCBA", ByteOrder::Little),
+];
+const TABLES: [(&str, ModbusTable); 4] = [
+    ("coil", ModbusTable::Coil),
+    ("discrete", ModbusTable::Discrete),
+    ("input", ModbusTable::Input),
+    ("holding", ModbusTable::Holding),
+];
+/// Without the bit or length that a tag's other keys give.
+const KINDS: [(&str, ModbusKind); 10] = [
+    ("bool", ModbusKind::Bool { bit: 0 }),
+    ("int16", ModbusKind::Int16),
+    ("uint16", ModbusKind::UInt16),
+    ("int32", ModbusKind::Int32),
+    ("uint32", ModbusKind::UInt32),
+    ("int64", ModbusKind::Int64),
+    ("uint64", ModbusKind::UInt64),
+    ("float32", ModbusKind::Float32),
+    ("float64", ModbusKind::Float64),
+    ("text", ModbusKind::Text { registers: 1 }),
+];
 
-impl File {
-    pub fn check(self, checks: &mut Checks<'_>) -> ModbusSource {
-        let name = checks.source_name(&self.name);
-        let address = self.address.as_ref().trim();
-        let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let address = if has_port { address.to_owned() } else { format!("{address}:{DEFAULT_PORT}") };
-        if self.address.as_ref().trim().is_empty() || self.address.as_ref().contains("://") {
-            checks.wrong(&self.address, "address: write host or host:port".to_owned());
+impl ModbusSource {
+    pub(super) fn take<'t>(mut table: Table<'t>, checks: &mut Checks<'t>) -> Self {
+        let name = table.required_text("name", checks);
+        let name = checks.source_name(name);
+        let written = table.required_text("address", checks);
+        let address = written.as_ref().and_then(|address| with_port(address.as_ref().trim()));
+        if let (Some(written), None) = (&written, &address) {
+            checks.wrong(written, "address: write host or host:port; a port is 1 to 65535".to_owned());
         }
-        let unit_id = self.unit_id.as_ref().and_then(|id| checks.whole("unit_id", id, 0..=255)).unwrap_or(1);
-        let timeout = self.timeout_seconds.as_ref().map(|seconds| checks.period("timeout_seconds", seconds));
-        let most_between =
-            self.most_between.as_ref().and_then(|number| checks.whole("most_between", number, 0..=124)).unwrap_or(8);
-        let order = self.byte_order.unwrap_or_default();
-        let groups = self.group.into_iter().map(|group| {
-            let period = checks.period("period_seconds", &group.period_seconds);
-            let tags = group.tag.into_iter().map(|tag| tag.check(&name, unit_id, order, checks)).collect();
-            ModbusGroup { period, tags }
-        });
-        let groups: Vec<ModbusGroup> = groups.collect();
-        if groups.iter().all(|group| group.tags.is_empty()) {
-            checks.wrong(&self.name, format!("`{name}` has no tags; add [[modbus.group]] and [[modbus.group.tag]]"));
+        let unit_id = unit_id(&mut table, checks).unwrap_or(1);
+        let timeout = table.period("timeout_seconds", checks);
+        let most_between = table.whole("most_between", 0..=124, checks);
+        let order = table.word("byte_order", &ORDERS, checks).map(Spanned::into_inner).unwrap_or_default();
+        let kinds = ["[[modbus.group]]", "[[modbus.group.tag]]"];
+        let groups =
+            groups(&mut table, kinds, checks, |tag, checks| ModbusTag::take(tag, &name, unit_id, order, checks));
+        table.end(checks);
+        Self {
+            name,
+            address: address.unwrap_or_default(),
+            timeout: timeout.unwrap_or(Duration::from_secs(1)),
+            most_between: most_between.map_or(8, Spanned::into_inner),
+            groups: groups.into_iter().map(|(period, tags)| ModbusGroup { period, tags }).collect(),
         }
-        ModbusSource { name, address, timeout: timeout.unwrap_or(Duration::from_secs(1)), most_between, groups }
     }
 }
 
-impl Tag {
-    fn check(mut self, source: &str, unit_id: u8, order: ByteOrder, checks: &mut Checks<'_>) -> ModbusTag {
-        let table = self.table.unwrap_or(ModbusTable::Holding);
-        let kind = self.kind(table, checks);
-        let address: u16 = checks.whole("address", &self.address, 0..=65_535).unwrap_or(0);
-        if u32::from(address) + u32::from(kind.width()) > 65_536 {
-            checks.wrong(&self.address, format!("address: {address} leaves no room for {} registers", kind.width()));
-        }
-        let unit_id = self.unit_id.as_ref().and_then(|id| checks.whole("unit_id", id, 0..=255)).unwrap_or(unit_id);
-        let settings = self.common().check(source, &self.name, checks);
-        ModbusTag { settings, unit_id, table, address, kind, byte_order: self.byte_order.unwrap_or(order) }
-    }
+fn unit_id<'t>(table: &mut Table<'t>, checks: &mut Checks<'t>) -> Option<u8> {
+    table.whole("unit_id", 0..=255, checks).map(Spanned::into_inner)
+}
 
-    fn kind(&self, table: ModbusTable, checks: &mut Checks<'_>) -> ModbusKind {
-        let word = match &self.kind {
-            Some(kind) => kind.as_ref().as_str(),
-            None if table.is_of_bits() => "bool",
-            None => "uint16",
-        };
-        let mut of_kind = |value: &Option<Spanned<i64>>, key: &str, of: &str, most: i64| {
-            let value = value.as_ref()?;
-            if word != of {
-                checks.wrong(value, format!("{key}: only a {of} has one"));
-            }
-            checks.whole::<u16>(key, value, (if key == "bit" { 0 } else { 1 })..=most)
-        };
-        let bit = of_kind(&self.bit, "bit", "bool", 15);
-        let length = of_kind(&self.length, "length", "text", i64::from(MOST_REGISTERS) * 2);
-        let kind = match word {
-            "bool" => ModbusKind::Bool { bit: u8::try_from(bit.unwrap_or(0)).unwrap_or(0) },
-            "int16" => ModbusKind::Int16,
-            "uint16" => ModbusKind::UInt16,
-            "int32" => ModbusKind::Int32,
-            "uint32" => ModbusKind::UInt32,
-            "int64" => ModbusKind::Int64,
-            "uint64" => ModbusKind::UInt64,
-            "float32" => ModbusKind::Float32,
-            "float64" => ModbusKind::Float64,
-            "text" => ModbusKind::Text { registers: length.unwrap_or(2).div_ceil(2) },
-            strange => {
-                if let Some(kind) = &self.kind {
-                    checks.wrong(kind, format!("type: `{strange}` is none; known are {KINDS}"));
-                }
-                ModbusKind::UInt16
-            }
-        };
-        match (&self.kind, &self.length) {
-            (Some(at), _) if table.is_of_bits() && !matches!(kind, ModbusKind::Bool { .. }) => {
-                checks.wrong(at, format!("type: a coil or discrete input is a bool, not {word}"));
-            }
-            (Some(at), None) if word == "text" => {
-                checks.wrong(at, "type: a text needs its length in characters".to_owned());
-            }
-            _ => {}
+/// `host`, `host:port`, `[address]` or `[address]:port`.
+fn with_port(address: &str) -> Option<String> {
+    if address.is_empty() || address.contains('/') || address.contains(char::is_whitespace) {
+        return None;
+    }
+    match address.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') && !host.is_empty() => {
+            let is_one_address = !host.contains(':') || host.starts_with('[') && host.ends_with(']');
+            let port: u16 = port.parse().ok().filter(|port| *port > 0 && is_one_address)?;
+            Some(format!("{host}:{port}"))
         }
-        kind
+        Some((host, _)) if host.is_empty() => None,
+        _ => Some(format!("{address}:{DEFAULT_PORT}")),
+    }
+}
+
+impl ModbusTag {
+    fn take<'t>(
+        mut table: Table<'t>,
+        source: &str,
+        unit_id_of_source: u8,
+        order: ByteOrder,
+        checks: &mut Checks<'t>,
+    ) -> Self {
+        let name = table.required_text("name", checks);
+        let of = table.word("table", &TABLES, checks).map_or(ModbusTable::Holding, Spanned::into_inner);
+        let kind = ModbusKind::take(&mut table, of, checks);
+        let address = table.required_whole("address", 0..=65_535, checks);
+        let width = kind.width();
+        if let Some(address) = address.as_ref().filter(|address| u32::from(*address.as_ref()) + u32::from(width) > 65_536)
+        {
+            checks.wrong(address, format!("address: {} leaves no room for {width} registers", address.as_ref()));
+        }
+        let unit_id = unit_id(&mut table, checks).unwrap_or(unit_id_of_source);
+        let byte_order = table.word("byte_order", &ORDERS, checks).map_or(order, Spanned::into_inner);
+        let settings = TagSettings::take(&mut table, source, name.as_ref(), checks);
+        table.end(checks);
+        let address = address.map_or(0, Spanned::into_inner);
+        Self { settings, unit_id, table: of, address, kind, byte_order }
+    }
+}
+
+impl ModbusKind {
+    /// Of the keys `type`, `bit` and `length`.
+    fn take<'t>(table: &mut Table<'t>, of: ModbusTable, checks: &mut Checks<'t>) -> Self {
+        let written = table.word("type", &KINDS, checks);
+        let bit = table.whole::<u8>("bit", 0..=15, checks);
+        let length = table.whole::<u16>("length", 1..=i64::from(MOST_REGISTERS) * 2, checks);
+        let kind = match &written {
+            Some(written) => *written.as_ref(),
+            None if of.is_of_bits() => Self::Bool { bit: 0 },
+            None => Self::UInt16,
+        };
+        if let Some(bit) = bit.as_ref().filter(|_| !matches!(kind, Self::Bool { .. })) {
+            checks.wrong(bit, "bit: only a bool has one; write type = \"bool\"".to_owned());
+        }
+        if let Some(length) = length.as_ref().filter(|_| !matches!(kind, Self::Text { .. })) {
+            checks.wrong(length, "length: only a text has one; write type = \"text\"".to_owned());
+        }
+        if let Some(written) = written.as_ref().filter(|_| of.is_of_bits() && !matches!(kind, Self::Bool { .. })) {
+            checks.wrong(written, "type: a coil or discrete input is a bool".to_owned());
+        }
+        match (kind, written) {
+            (Self::Bool { .. }, _) => Self::Bool { bit: bit.map_or(0, Spanned::into_inner) },
+            (Self::Text { .. }, Some(written)) => {
+                if length.is_none() {
+                    checks.wrong(&written, "type: a text needs its length in characters, `length`".to_owned());
+                }
+                Self::Text { registers: length.map_or(1, |length| length.into_inner().div_ceil(2)) }
+            }
+            (kind, _) => kind,
+        }
     }
 }

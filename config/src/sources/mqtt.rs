@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
 use toml::Spanned;
 
 use super::checks::Checks;
 use super::login::Login;
-use super::tag::{Common, TagSettings, tag_of_file};
+use super::table::Table;
+use super::tag::TagSettings;
+use crate::read_certificates;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct MqttSource {
@@ -37,8 +38,7 @@ pub struct MqttTag {
     pub json_time: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MqttKind {
     #[default]
     Number,
@@ -58,101 +58,89 @@ fn wildcards(topic: &str) -> usize {
     topic.split('/').filter(|level| matches!(*level, "+" | "#")).count()
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct File {
-    name: Spanned<String>,
-    host: Spanned<String>,
-    port: Option<Spanned<i64>>,
-    #[serde(default)]
-    tls: bool,
-    ca_file: Option<PathBuf>,
-    user: Option<String>,
-    password: Option<Spanned<String>>,
-    password_file: Option<PathBuf>,
-    client_id: Option<Spanned<String>>,
-    #[serde(default)]
-    tag: Vec<Tag>,
-}
-
-tag_of_file! {
-    struct Tag {
-        topic: Spanned<String>,
-        name: Option<Spanned<String>>,
-        #[serde(rename = "type", default)]
-        kind: MqttKind,
-        json: Option<Spanned<String>>,
-        json_time: Option<Spanned<String>>,
-    }
-}
-
 const PORT: u16 = 1883;
 const TLS_PORT: u16 = 8883;
 const LONGEST_TOPIC: usize = 1024;
 
-impl File {
-    pub fn check(self, checks: &mut Checks<'_>) -> MqttSource {
-        let name = checks.source_name(&self.name);
-        if self.host.as_ref().trim().is_empty() || self.host.as_ref().contains([':', '/']) {
-            checks.wrong(&self.host, "host: write a name or an address, and the port as `port`".to_owned());
+impl MqttSource {
+    pub(super) fn take<'t>(mut table: Table<'t>, checks: &mut Checks<'t>) -> Self {
+        let name = table.required_text("name", checks);
+        let name = checks.source_name(name);
+        let host = table.required_text("host", checks);
+        if let Some(host) = host.as_ref().filter(|host| {
+            let text = host.as_ref().trim();
+            text.is_empty() || text.contains([':', '/']) && text.parse::<std::net::Ipv6Addr>().is_err()
+        }) {
+            checks.wrong(host, "host: write a name or an address, and the port as `port`".to_owned());
         }
-        let default = if self.tls { TLS_PORT } else { PORT };
-        let port = self.port.as_ref().and_then(|port| checks.whole("port", port, 1..=65_535)).unwrap_or(default);
-        let login = Login::check(self.user, self.password, self.password_file, checks);
-        let client_id = match &self.client_id {
-            Some(id) if id.as_ref().trim().is_empty() => {
-                checks.wrong(id, "client_id: it is empty".to_owned());
-                String::new()
-            }
-            Some(id) => id.as_ref().clone(),
-            None => format!("plantlink-{name}"),
-        };
-        let tags: Vec<MqttTag> = self.tag.into_iter().map(|tag| tag.check(&name, checks)).collect();
+        let ca_file = table.file("ca_file", checks);
+        checks.check_file("ca_file", ca_file.as_ref(), read_certificates);
+        let tls = table.flag("tls", checks).unwrap_or(false) || ca_file.is_some();
+        let port = table.whole("port", 1..=65_535, checks);
+        let login = Login::take(&mut table, checks);
+        let client_id = table.text("client_id", checks);
+        if let Some(id) = client_id.as_ref().filter(|id| id.as_ref().trim().is_empty()) {
+            checks.wrong(id, "client_id: it is empty".to_owned());
+        }
+        let tags = table.tables("tag", "[[mqtt.tag]]", checks);
         if tags.is_empty() {
-            checks.wrong(&self.name, format!("`{name}` has no tags; add [[mqtt.tag]]"));
+            checks.wrong(&table.header(), "there are no tags; add [[mqtt.tag]]".to_owned());
         }
-        MqttSource {
-            name,
-            host: self.host.into_inner(),
-            port,
-            tls: self.tls || self.ca_file.is_some(),
-            ca_file: self.ca_file,
+        let tags = tags.into_iter().map(|tag| MqttTag::take(tag, &name, checks)).collect();
+        table.end(checks);
+        Self {
+            host: host.map(Spanned::into_inner).unwrap_or_default().trim().to_owned(),
+            port: port.map_or(if tls { TLS_PORT } else { PORT }, Spanned::into_inner),
+            tls,
+            ca_file: ca_file.map(Spanned::into_inner),
             login,
-            client_id,
+            client_id: client_id.map_or_else(|| format!("plantlink-{name}"), Spanned::into_inner),
             tags,
+            name,
         }
     }
 }
 
-impl Tag {
-    fn check(mut self, source: &str, checks: &mut Checks<'_>) -> MqttTag {
-        let common = self.common();
-        let topic = self.topic.as_ref().clone();
-        if let Err(what) = check_topic(&topic) {
-            checks.wrong(&self.topic, format!("topic: {what}"));
+impl MqttTag {
+    fn take<'t>(mut table: Table<'t>, source: &str, checks: &mut Checks<'t>) -> Self {
+        let topic = table.required_text("topic", checks);
+        if let Some((topic, what)) = topic.as_ref().and_then(|topic| Some((topic, check_topic(topic.as_ref()).err()?))) {
+            checks.wrong(topic, format!("topic: {what}"));
         }
-        for path in [&self.json, &self.json_time].into_iter().flatten() {
+        let json = table.text("json", checks);
+        let json_time = table.text("json_time", checks);
+        for (key, path) in [("json", &json), ("json_time", &json_time)] {
+            let Some(path) = path else { continue };
             if !path.as_ref().is_empty() && !path.as_ref().starts_with('/') {
-                checks.wrong(path, "write where it stands, such as \"/oil/temperature\" or \"/values/0\"".to_owned());
+                let what = "write where it stands, such as \"/oil/temperature\" or \"/values/0\"";
+                checks.wrong(path, format!("{key}: {what}"));
             }
         }
-        if let (Some(time), None) = (&self.json_time, &self.json) {
-            checks.wrong(
-                time,
-                "json_time: only a JSON payload has one; say where the value stands with `json`".to_owned(),
-            );
+        if let (Some(time), None) = (&json_time, &json) {
+            let what = "json_time: only a JSON payload has one; say where the value stands with `json`";
+            checks.wrong(time, what.to_owned());
         }
-        let number = wildcards(&topic);
-        let span = self.topic.span();
-        let name = self.name.unwrap_or_else(|| Spanned::new(span, name_of(&topic)));
-        for at in 1..=number {
+        let name = table.text("name", checks).or_else(|| {
+            let topic = topic.as_ref()?;
+            Some(Spanned::new(topic.span(), name_of(topic.as_ref())))
+        });
+        let number = topic.as_ref().map_or(0, |topic| wildcards(topic.as_ref()));
+        for (name, at) in name.iter().flat_map(|name| (1..=number).map(move |at| (name, at))) {
             if !name.as_ref().contains(&format!("{{{at}}}")) {
-                checks.wrong(&name, format!("name: it has to hold {{{at}}}, or two topics would be one tag"));
+                checks.wrong(name, format!("name: it has to hold {{{at}}}, or two topics would be one tag"));
             }
         }
-        let settings = common.check(source, &name, checks);
-        let path = |path: Option<Spanned<String>>| path.map(Spanned::into_inner);
-        MqttTag { topic, settings, kind: self.kind, json: path(self.json), json_time: path(self.json_time) }
+        let kinds = [("number", MqttKind::Number), ("bool", MqttKind::Bool), ("text", MqttKind::Text)];
+        let kind = table.word("type", &kinds, checks);
+        let settings = TagSettings::take(&mut table, source, name.as_ref(), checks);
+        table.end(checks);
+        Self {
+            topic: topic.map(Spanned::into_inner).unwrap_or_default(),
+            settings,
+            kind: kind.map(Spanned::into_inner).unwrap_or_default(),
+            json: json.map(Spanned::into_inner),
+            json_time: json_time.map(Spanned::into_inner),
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
 use toml::Spanned;
 
 use super::checks::Checks;
 use super::login::Login;
-use super::tag::{Common, GroupOfFile, TagSettings, tag_of_file};
+use super::table::Table;
+use super::tag::{TagSettings, groups};
+use crate::read_certificates;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpcuaSource {
@@ -27,7 +28,7 @@ pub struct OpcuaSource {
 }
 
 /// The standard's security policies, by their names there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OpcuaSecurity {
     #[default]
     None,
@@ -35,8 +36,7 @@ pub enum OpcuaSecurity {
     Basic256Sha256,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OpcuaMode {
     /// The server tells what has changed.
     #[default]
@@ -73,78 +73,65 @@ pub enum OpcuaNamespace {
     Uri(String),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct File {
-    name: Spanned<String>,
-    url: Spanned<String>,
-    #[serde(default)]
-    security: OpcuaSecurity,
-    server_certificate: Option<Spanned<PathBuf>>,
-    user: Option<String>,
-    password: Option<Spanned<String>>,
-    password_file: Option<PathBuf>,
-    #[serde(default)]
-    mode: OpcuaMode,
-    timeout_seconds: Option<Spanned<f64>>,
-    #[serde(default)]
-    group: Vec<GroupOfFile<Tag>>,
-}
-
-tag_of_file! {
-    struct Tag {
-        name: Spanned<String>,
-        node: Spanned<String>,
-    }
-}
-
 const SCHEME: &str = "opc.tcp://";
 const DEFAULT_PORT: u16 = 4840;
 /// A server on a slow controller takes its time to open a session.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-impl File {
-    pub fn check(self, checks: &mut Checks<'_>) -> OpcuaSource {
-        let name = checks.source_name(&self.name);
-        let url = with_port(self.url.as_ref().trim());
-        if url.is_none() {
-            checks.wrong(&self.url, format!("url: write {SCHEME}host:port, perhaps with a path"));
+impl OpcuaSource {
+    pub(super) fn take<'t>(mut table: Table<'t>, checks: &mut Checks<'t>) -> Self {
+        let name = table.required_text("name", checks);
+        let name = checks.source_name(name);
+        let written = table.required_text("url", checks);
+        let url = written.as_ref().and_then(|url| with_port(url.as_ref().trim()));
+        if let (Some(written), None) = (&written, &url) {
+            let what = format!("url: write {SCHEME}host:port, perhaps with a path; a port is 1 to 65535");
+            checks.wrong(written, what);
         }
-        if let (OpcuaSecurity::None, Some(certificate)) = (self.security, &self.server_certificate) {
+        let policies = [("None", OpcuaSecurity::None), ("Basic256Sha256", OpcuaSecurity::Basic256Sha256)];
+        let names_none = !table.has("security");
+        let security = table.word("security", &policies, checks);
+        let server_certificate = table.file("server_certificate", checks);
+        checks.check_file("server_certificate", server_certificate.as_ref(), read_certificates);
+        let is_unsecured =
+            security.as_ref().map_or(names_none, |security| *security.as_ref() == OpcuaSecurity::None);
+        if let Some(certificate) = server_certificate.as_ref().filter(|_| is_unsecured) {
             let what = "server_certificate: nothing is checked without security = \"Basic256Sha256\"";
             checks.wrong(certificate, what.to_owned());
         }
-        let login = Login::check(self.user, self.password, self.password_file, checks);
-        let timeout = self.timeout_seconds.as_ref().map(|seconds| checks.period("timeout_seconds", seconds));
-        let groups = self.group.into_iter().map(|group| {
-            let period = checks.period("period_seconds", &group.period_seconds);
-            OpcuaGroup { period, tags: group.tag.into_iter().map(|tag| tag.check(&name, checks)).collect() }
-        });
-        let groups: Vec<OpcuaGroup> = groups.collect();
-        if groups.iter().all(|group| group.tags.is_empty()) {
-            checks.wrong(&self.name, format!("`{name}` has no tags; add [[opcua.group]] and [[opcua.group.tag]]"));
-        }
-        OpcuaSource {
+        let login = Login::take(&mut table, checks);
+        let modes = [("subscribe", OpcuaMode::Subscribe), ("poll", OpcuaMode::Poll)];
+        let mode = table.word("mode", &modes, checks);
+        let timeout = table.period("timeout_seconds", checks);
+        let kinds = ["[[opcua.group]]", "[[opcua.group.tag]]"];
+        let groups = groups(&mut table, kinds, checks, |tag, checks| OpcuaTag::take(tag, &name, checks));
+        table.end(checks);
+        Self {
             name,
             url: url.unwrap_or_default(),
-            security: self.security,
-            server_certificate: self.server_certificate.map(Spanned::into_inner),
+            security: security.map(Spanned::into_inner).unwrap_or_default(),
+            server_certificate: server_certificate.map(Spanned::into_inner),
             login,
-            mode: self.mode,
+            mode: mode.map(Spanned::into_inner).unwrap_or_default(),
             timeout: timeout.unwrap_or(TIMEOUT),
-            groups,
+            groups: groups.into_iter().map(|(period, tags)| OpcuaGroup { period, tags }).collect(),
         }
     }
 }
 
-impl Tag {
-    fn check(mut self, source: &str, checks: &mut Checks<'_>) -> OpcuaTag {
-        let node = self.node.as_ref().parse().unwrap_or_else(|what| {
-            checks.wrong(&self.node, format!("node: {what}"));
-            OpcuaNode { namespace: OpcuaNamespace::Index(0), identifier: String::new() }
-        });
-        let common = self.common();
-        OpcuaTag { settings: common.check(source, &self.name, checks), node }
+impl OpcuaTag {
+    fn take<'t>(mut table: Table<'t>, source: &str, checks: &mut Checks<'t>) -> Self {
+        let name = table.required_text("name", checks);
+        let written = table.required_text("node", checks);
+        let node = written.as_ref().map(|written| (written, written.as_ref().parse()));
+        if let Some((written, Err(what))) = &node {
+            checks.wrong(written, format!("node: {what}"));
+        }
+        let none = OpcuaNode { namespace: OpcuaNamespace::Index(0), identifier: String::new() };
+        let node = node.and_then(|(_, node)| node.ok()).unwrap_or(none);
+        let settings = TagSettings::take(&mut table, source, name.as_ref(), checks);
+        table.end(checks);
+        Self { settings, node }
     }
 }
 
@@ -152,7 +139,7 @@ fn with_port(url: &str) -> Option<String> {
     let behind = url.strip_prefix(SCHEME)?;
     let (authority, path) = behind.find('/').map_or((behind, ""), |at| behind.split_at(at));
     let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|port| *port > 0)?),
         _ => (authority, DEFAULT_PORT),
     };
     (!host.is_empty()).then(|| format!("{SCHEME}{host}:{port}{path}"))

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use toml::{Spanned, Value};
+use toml::Spanned;
+use toml::de::DeValue;
 
 use super::checks::Checks;
+use super::table::{Table, number};
 
 /// How a raw value becomes a reading, and which readings are kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,106 +50,76 @@ pub enum Deadband {
     Percent(f64),
 }
 
-/// A tag of the file, with the keys that are its device's own and those that are the same for all. A macro, as `serde`
-/// knows no unknown keys to deny beside flattened ones.
-macro_rules! tag_of_file {
-    (struct $name:ident { $($(#[$attribute:meta])* $key:ident: $value:ty,)* }) => {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct $name {
-            $($(#[$attribute])* $key: $value,)*
-            unit: Option<String>,
-            scale: Option<Spanned<f64>>,
-            offset: Option<Spanned<f64>>,
-            clamp_min: Option<Spanned<f64>>,
-            clamp_max: Option<Spanned<f64>>,
-            deadband: Option<Spanned<toml::Value>>,
-            heartbeat_seconds: Option<Spanned<f64>>,
-        }
-
-        impl $name {
-            /// Takes them out.
-            fn common(&mut self) -> Common {
-                Common {
-                    unit: self.unit.take(),
-                    scale: self.scale.take(),
-                    offset: self.offset.take(),
-                    clamp_min: self.clamp_min.take(),
-                    clamp_max: self.clamp_max.take(),
-                    deadband: self.deadband.take(),
-                    heartbeat_seconds: self.heartbeat_seconds.take(),
-                }
-            }
-        }
-    };
-}
-pub(super) use tag_of_file;
-
-/// Tags that are read together, whatever their device.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct GroupOfFile<T> {
-    pub period_seconds: Spanned<f64>,
-    #[serde(default = "Vec::new")]
-    pub tag: Vec<T>,
-}
-
-/// The keys of a tag in the file that are the same for all devices.
-pub(super) struct Common {
-    pub unit: Option<String>,
-    pub scale: Option<Spanned<f64>>,
-    pub offset: Option<Spanned<f64>>,
-    pub clamp_min: Option<Spanned<f64>>,
-    pub clamp_max: Option<Spanned<f64>>,
-    pub deadband: Option<Spanned<Value>>,
-    pub heartbeat_seconds: Option<Spanned<f64>>,
-}
-
-impl Common {
-    pub fn check(self, source: &str, name: &Spanned<String>, checks: &mut Checks<'_>) -> TagSettings {
-        let name = checks.tag_name(source, name);
-        let mut finite = |key: &str, value: Option<&Spanned<f64>>| {
-            let value = value?;
-            if !value.as_ref().is_finite() {
-                checks.wrong(value, format!("{key}: {} is no number", value.as_ref()));
-            }
-            Some(*value.as_ref())
-        };
-        let scale = finite("scale", self.scale.as_ref()).unwrap_or(1.0);
-        let offset = finite("offset", self.offset.as_ref()).unwrap_or(0.0);
-        let clamp_min = finite("clamp_min", self.clamp_min.as_ref());
-        let clamp_max = finite("clamp_max", self.clamp_max.as_ref());
-        if let (Some(scale), 0.0) = (&self.scale, scale) {
+impl TagSettings {
+    /// Of the keys that are the same for all devices.
+    pub(super) fn take<'t>(
+        table: &mut Table<'t>,
+        source: &str,
+        name: Option<&Spanned<String>>,
+        checks: &mut Checks<'t>,
+    ) -> Self {
+        let name = name.map_or_else(String::new, |name| checks.tag_name(source, name));
+        let unit = table.text("unit", checks).map(Spanned::into_inner).filter(|unit| !unit.is_empty());
+        let scale = table.number("scale", checks);
+        let offset = table.number("offset", checks);
+        let clamp_min = table.number("clamp_min", checks).map(Spanned::into_inner);
+        let clamp_max = table.number("clamp_max", checks);
+        if let Some(scale) = scale.as_ref().filter(|scale| *scale.as_ref() == 0.0) {
             checks.wrong(scale, "scale: with 0 every value is the same".to_owned());
         }
-        if let (Some(least), Some(most), Some(at)) = (clamp_min, clamp_max, &self.clamp_max)
-            && least > most
+        if let (Some(least), Some(most)) = (clamp_min, &clamp_max)
+            && least > *most.as_ref()
         {
-            checks.wrong(at, format!("clamp_max: {most} is below clamp_min, {least}"));
+            checks.wrong(most, format!("clamp_max: {} is below clamp_min, {least}", most.as_ref()));
         }
-        let deadband = self.deadband.as_ref().and_then(|deadband| check_deadband(deadband, checks));
-        let heartbeat = self.heartbeat_seconds.as_ref().map(|seconds| checks.period("heartbeat_seconds", seconds));
-        let unit = self.unit.filter(|unit| !unit.is_empty());
-        TagSettings { name, unit, scale, offset, clamp_min, clamp_max, deadband, heartbeat }
+        let form = "a width such as 0.5, or a share of the value such as \"1 %\"";
+        Self {
+            name,
+            unit,
+            scale: scale.map_or(1.0, Spanned::into_inner),
+            offset: offset.map_or(0.0, Spanned::into_inner),
+            clamp_min,
+            clamp_max: clamp_max.map(Spanned::into_inner),
+            deadband: table.value("deadband", form, checks, |value| deadband(&value)).map(Spanned::into_inner),
+            heartbeat: table.period("heartbeat_seconds", checks),
+        }
     }
+}
+
+/// `[[modbus.group]]` and the like: tags that are read together, whatever their device.
+pub(super) fn groups<'t, T>(
+    source: &mut Table<'t>,
+    [group, tag]: [&'static str; 2],
+    checks: &mut Checks<'t>,
+    mut read: impl FnMut(Table<'t>, &mut Checks<'t>) -> T,
+) -> Vec<(Duration, Vec<T>)> {
+    let mut groups = Vec::new();
+    let mut tags = 0;
+    for mut table in source.tables("group", group, checks) {
+        let period = table.required_period("period_seconds", checks).unwrap_or_default();
+        let read: Vec<T> = table.tables("tag", tag, checks).into_iter().map(|table| read(table, checks)).collect();
+        table.end(checks);
+        tags += read.len();
+        groups.push((period, read));
+    }
+    if tags == 0 {
+        checks.wrong(&source.header(), format!("there are no tags; add {group} and {tag}"));
+    }
+    groups
 }
 
 /// `0.5`, or `"1 %"`.
-fn check_deadband(value: &Spanned<Value>, checks: &mut Checks<'_>) -> Option<Deadband> {
-    let deadband = match value.as_ref() {
-        Value::Integer(number) => Some(Deadband::Absolute(*number as f64)),
-        Value::Float(number) => Some(Deadband::Absolute(*number)),
-        Value::String(text) => {
-            text.trim().strip_suffix('%').and_then(|number| number.trim().parse().ok()).map(Deadband::Percent)
+fn deadband(value: &DeValue<'_>) -> Option<Deadband> {
+    let deadband = match value {
+        DeValue::String(text) => {
+            let percent = text.trim().strip_suffix('%')?;
+            Deadband::Percent(percent.trim().parse().ok()?)
         }
-        _ => None,
+        value => Deadband::Absolute(number(value)?),
     };
-    let good = deadband.filter(|deadband| match deadband {
-        Deadband::Absolute(width) => width.is_finite() && *width >= 0.0,
-        Deadband::Percent(width) => (0.0..=100.0).contains(width),
-    });
-    if good.is_none() {
-        checks.wrong(value, "deadband: write a width such as 0.5, or a share of the value such as \"1 %\"".to_owned());
-    }
-    good
+    let is_good = match deadband {
+        Deadband::Absolute(width) => width.is_finite() && width >= 0.0,
+        Deadband::Percent(width) => (0.0..=100.0).contains(&width),
+    };
+    is_good.then_some(deadband)
 }

@@ -75,6 +75,9 @@ fn in_words(event: &Event, words: &Words) -> (Gravity, String, String) {
         EventKind::Unlicensed => (Gravity::Fault, words.unlicensed.to_owned()),
         EventKind::SourceSilent => (Gravity::Attention, fill(words.source_down, subject)),
         EventKind::SourceBack => (Gravity::Normal, fill(words.event_source_back, subject)),
+        EventKind::SourceGone => (Gravity::Normal, fill(words.event_source_gone, subject)),
+        EventKind::PinChanged => (Gravity::Normal, words.event_pin_changed.to_owned()),
+        EventKind::RestartAsked => (Gravity::Normal, words.event_restart_asked.to_owned()),
         EventKind::DatabaseAway => (Gravity::Attention, words.event_database_away.to_owned()),
         EventKind::DatabaseBack => (Gravity::Normal, words.event_database_back.to_owned()),
         EventKind::LosingBegan => (Gravity::Fault, words.event_losing.to_owned()),
@@ -96,7 +99,16 @@ fn in_words(event: &Event, words: &Words) -> (Gravity, String, String) {
         EventKind::ConfigurationTaken => {
             subject.split(", ").map(|name| child_name(name, words)).collect::<Vec<_>>().join(", ")
         }
-        EventKind::ReadingsSetAside | EventKind::ClockJumped | EventKind::LockedOut => String::new(),
+        EventKind::ReadingsSetAside | EventKind::ClockJumped => String::new(),
+        EventKind::RestartAsked => subject.clone(),
+        EventKind::LockedOut | EventKind::PinChanged => {
+            let place = match subject.as_str() {
+                "portal" => words.in_the_portal,
+                "remote" => words.from_elsewhere,
+                _ => words.on_this_pc,
+            };
+            place.to_owned()
+        }
         EventKind::Restarted if detail == "hung" => words.event_hung.to_owned(),
         EventKind::Restarted => String::new(),
         _ => detail.clone(),

@@ -1,4 +1,4 @@
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,7 +39,6 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
             return Err(StoreError::Disk(format!("{} is in the way", taken.display())));
         }
     }
-    let disk = |error: std::io::Error| StoreError::Disk(format!("{}: {error}", to.display()));
     let mut source = open(from)?;
     // The log's content goes into the file proper, and the lock keeps it so: from here on the file is the database.
     let busy: i64 = source.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
@@ -48,8 +47,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     if busy != 0 || log_bytes != 0 {
         return Err(StoreError::Unreachable(format!("{} is being written", from.display())));
     }
-    fs::copy(from, to).map_err(disk)?;
-    File::open(to).and_then(|file| file.sync_all()).map_err(disk)?;
+    durable::copy(from, to).map_err(|error| StoreError::Disk(error.to_string()))?;
     drop(lock);
     Ok(())
 }

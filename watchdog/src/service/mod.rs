@@ -39,6 +39,8 @@ pub fn service(root: &InstallRoot, service: &Service, wish: Wish) -> Result<(), 
     if service.name.is_empty() || service.name.len() > 64 || !service.name.chars().all(plain) {
         return Err(Failure::usage("the service's name is of letters, digits, `-` and `_`"));
     }
+    #[cfg(target_os = "linux")]
+    service.users.as_deref().map_or(Ok(()), crate::confine::check_users)?;
     if wish != Wish::Uninstall && !root.boot_record().exists() {
         return Err(no_root(root));
     }

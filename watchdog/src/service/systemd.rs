@@ -23,6 +23,9 @@ pub fn service(root: &InstallRoot, service: &Service, wish: Wish) -> Result<(), 
         }
         Wish::Install { print: false } => install(root, service, &unit),
         Wish::Uninstall => uninstall(service, &unit),
+        Wish::Start | Wish::Stop | Wish::Status if !is_running() => {
+            Err(Failure::failed("systemd does not run on this machine; `watchdog run --root DIR` runs everything here"))
+        }
         Wish::Start => systemctl(&["start", &service.name]),
         Wish::Stop => systemctl(&["stop", &service.name]),
         Wish::Status => systemctl(&["--no-pager", "status", &service.name]),
@@ -128,6 +131,9 @@ fn text(root: &InstallRoot, service: &Service) -> Result<String, Failure> {
     }
     let home = ["/home", "/root", "/run/user"].iter().any(|home| folder.starts_with(home));
     let home = if home { "no" } else { "yes" };
+    // One of its own would hide the root.
+    let temporary = ["/tmp", "/var/tmp"].iter().any(|temporary| folder.starts_with(temporary));
+    let temporary = if temporary { "no" } else { "yes" };
     Ok(format!(
         "# Made by `watchdog service install`.
 [Unit]
@@ -152,7 +158,7 @@ LimitNOFILE=65536
 ReadWritePaths={writes}
 ProtectSystem=strict
 ProtectHome={home}
-PrivateTmp=yes
+PrivateTmp={temporary}
 PrivateDevices=yes
 ProtectClock=yes
 ProtectControlGroups=yes

@@ -39,9 +39,6 @@ const RESTART_AFTER: [Duration; 3] = [Duration::from_secs(2), Duration::from_sec
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
 pub fn service(root: &InstallRoot, service: &Service, wish: Wish) -> Result<(), Failure> {
-    if service.users.is_some() {
-        return Err(Failure::usage("--users is for Linux; here the service has an account of its own"));
-    }
     match wish {
         Wish::Install { print: true } => {
             println!("service {}, {}\n{}", service.name, account(service), command_line(root, service).join(" "));

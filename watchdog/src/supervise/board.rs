@@ -34,6 +34,10 @@ struct State {
     unlicensed: Option<String>,
     /// What is wrong in the configuration, and therefore not taken up.
     mistake: Option<String>,
+    /// Why no update can be verified.
+    update_keys: Option<String>,
+    /// What each child said last when it ended by itself.
+    last_words: BTreeMap<String, String>,
     phase: Phase,
     /// What each child has said that it is.
     versions: BTreeMap<String, String>,
@@ -43,7 +47,7 @@ struct State {
 }
 
 /// What becomes of a mistake in the configuration.
-const OLD: &str = "everything goes on with the configuration from before";
+const OLD: &str = "what runs goes on as it was";
 const METRICS_WITHIN: Duration = Duration::from_secs(2);
 
 impl Board {
@@ -73,6 +77,8 @@ impl Board {
             restarts: BTreeMap::new(),
             unlicensed: None,
             mistake: None,
+            update_keys: None,
+            last_words: BTreeMap::new(),
             phase: record.phase,
             versions: BTreeMap::new(),
             starting: Vec::new(),
@@ -93,10 +99,10 @@ impl Board {
             for (child, since) in status.children.iter_mut().zip(&state.since) {
                 child.uptime_seconds = since.map_or(0, |since| since.elapsed().as_secs());
             }
-            status.problems = problems(&status, state.unlicensed.as_deref());
-            status
-                .problems
-                .extend(state.mistake.as_ref().map(|mistake| format!("{mistake}; until that is mended, {OLD}")));
+            status.problems = problems(&status, state.unlicensed.as_deref(), &state.last_words);
+            let mistake = state.mistake.as_ref().map(|mistake| format!("{mistake}; until that is mended, {OLD}"));
+            let update_keys = state.update_keys.as_ref().map(|why| format!("no update is taken: {why}"));
+            status.problems.extend(mistake.into_iter().chain(update_keys));
             status
         })
     }
@@ -117,6 +123,11 @@ impl Board {
             child.state = ChildState::Starting;
             *since = Some(Instant::now());
         });
+    }
+
+    /// What it said last, for people; empty if that is not known.
+    pub fn last_words(&self, name: &str, words: &str) {
+        self.with(|state| state.last_words.insert(name.to_owned(), words.to_owned()));
     }
 
     /// It was not told to.
@@ -272,6 +283,11 @@ impl Board {
         self.with(|state| state.mistake = mistake);
     }
 
+    /// Why no update can be verified; `None` if it can.
+    pub fn update_keys(&self, missing: Option<String>) {
+        self.with(|state| state.update_keys = missing);
+    }
+
     pub fn is_licensed(&self) -> bool {
         self.with(|state| state.status.licensed)
     }
@@ -307,7 +323,7 @@ impl Board {
 }
 
 /// What is wrong, in words for the operator.
-fn problems(status: &PlantStatus, unlicensed: Option<&str>) -> Vec<String> {
+fn problems(status: &PlantStatus, unlicensed: Option<&str>, last_words: &BTreeMap<String, String>) -> Vec<String> {
     let mut problems: Vec<String> = unlicensed.map(str::to_owned).into_iter().collect();
     if status.phase == Phase::FallingBack.word() {
         let what = "an update is being taken back, which cannot be completed yet (the watchdog's log says why); readings are \
@@ -320,16 +336,14 @@ fn problems(status: &PlantStatus, unlicensed: Option<&str>) -> Vec<String> {
     }
     for child in &status.children {
         let name = &child.name;
+        let why = match last_words.get(name).filter(|words| !words.is_empty()) {
+            Some(words) => format!(": {words}"),
+            None => format!("; logs/{name}.log says why"),
+        };
         match child.state {
-            ChildState::CrashLoop => problems.push(format!("{name} keeps ending; see logs/{name}.log")),
-            ChildState::BadConfiguration => {
-                problems.push(format!(
-                    "{name} cannot work with its configuration; `watchdog check-config --root DIR` names the mistake"
-                ));
-            }
-            ChildState::Waiting => {
-                problems.push(format!("{name} has ended and is about to be started again; logs/{name}.log says why"))
-            }
+            ChildState::CrashLoop => problems.push(format!("{name} keeps ending{why}")),
+            ChildState::BadConfiguration => problems.push(format!("{name} cannot work with its configuration{why}")),
+            ChildState::Waiting => problems.push(format!("{name} is about to be started again; it has ended{why}")),
             ChildState::Starting
             | ChildState::Running
             | ChildState::NotReady

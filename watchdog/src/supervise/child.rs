@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use config::{InstallRoot, Settings};
 use daemon::Control;
@@ -32,9 +32,8 @@ const PROBE_WITHIN: Duration = Duration::from_secs(2);
 const PROBES_MISSED: u32 = 3;
 /// A child that has not said by then where its health is asked for is taken for hung.
 const HEALTH_WITHIN: Duration = Duration::from_secs(20);
-/// From a change of the configuration until the supervisor has looked at it twice, and orders whom it concerns to restart.
-const TAKEN_UP_WITHIN: Duration = Duration::from_millis(2500);
 const LONGEST_LOG_LINE: u64 = 64 << 10;
+const LONGEST_LAST_WORDS: usize = 400;
 const TELL_STATUS_EVERY: Duration = Duration::from_secs(1);
 /// For glibc, which gives each thread a heap of its own and keeps what was large once: the agent's exports, packed by one
 /// thread after the other, would hold twice what they need. Where an administrator has set one, that counts.
@@ -47,12 +46,14 @@ pub struct Orders {
     pub stop_from: usize,
     /// By their places; each time one counts up, that child restarts once.
     pub restarts: [u64; CHILDREN.len()],
+    /// Counts up when a child that cannot work with its configuration may try again.
+    pub tries: u64,
     pub licensed: bool,
 }
 
 impl Default for Orders {
     fn default() -> Self {
-        Self { stop_from: usize::MAX, restarts: [0; CHILDREN.len()], licensed: true }
+        Self { stop_from: usize::MAX, restarts: [0; CHILDREN.len()], tries: 0, licensed: true }
     }
 }
 
@@ -106,6 +107,9 @@ impl Child {
                 }
             }
             let started = Instant::now();
+            // Before it runs: what is asked while it ends is not missed.
+            let Orders { restarts, tries, .. } = *self.orders.borrow();
+            let (place, restarts) = (self.place, restarts[self.place]);
             let end = self.run_once().await;
             let (state, reason, pause) = match end {
                 End::Stop => break,
@@ -122,7 +126,6 @@ impl Child {
                 }
             };
             self.board.ended(self.name, state, Some(reason));
-            let (place, restarts) = (self.place, self.orders.borrow().restarts[self.place]);
             let asked = |orders: &Orders| orders.restarts[place] != restarts;
             let stopped = match pause {
                 Some(pause) => {
@@ -133,7 +136,8 @@ impl Child {
                     }
                     stopped
                 }
-                None => self.configuration_changed().await,
+                // A bad configuration does not get better by trying.
+                None => self.pause(None, move |orders| asked(orders) || orders.tries != tries).await,
             };
             if stopped {
                 break;
@@ -210,7 +214,10 @@ impl Child {
         }
         let grace = if matches!(end, End::Hung) { Duration::ZERO } else { STOP_WITHIN };
         process.stop(grace).await;
-        let _ = tokio::time::timeout(Duration::from_secs(1), logging).await;
+        let words = tokio::time::timeout(Duration::from_secs(1), logging).await;
+        if let (End::Exited(_), Ok(Ok(words))) = (&end, words) {
+            self.board.last_words(self.name, &words);
+        }
         listening.abort();
         end
     }
@@ -228,30 +235,6 @@ impl Child {
             None => order.await.map_or(true, |orders| orders.stop_from <= place),
         }
     }
-
-    /// A bad configuration does not get better by trying; true if the orders say stop.
-    async fn configuration_changed(&mut self) -> bool {
-        let (root, configuration) = (self.root.clone(), self.configuration.clone());
-        let stamps = || configuration_stamps(&root, &configuration.settings());
-        let before = stamps();
-        // A schema that was not its own may be, once an update is over.
-        let phase = self.board.current_phase();
-        while stamps() == before && self.board.current_phase() == phase {
-            let place = self.place;
-            let restarts = self.orders.borrow().restarts[place];
-            if self.pause(Some(Duration::from_secs(1)), |orders| orders.restarts[place] != restarts).await {
-                return true;
-            }
-            if self.orders.borrow().restarts[place] != restarts {
-                return false;
-            }
-        }
-        tracing::info!(child = self.name, "the configuration has changed");
-        // What is taken up is ordered soon, and a start before that would be followed by another.
-        let place = self.place;
-        let restarts = self.orders.borrow().restarts[place];
-        self.pause(Some(TAKEN_UP_WITHIN), |orders| orders.restarts[place] != restarts).await
-    }
 }
 
 async fn wait_for_order(orders: &mut watch::Receiver<Orders>, place: usize, restarts: u64) -> End {
@@ -259,26 +242,6 @@ async fn wait_for_order(orders: &mut watch::Receiver<Orders>, place: usize, rest
         Ok(orders) if orders.stop_from > place => End::Restart,
         _ => End::Stop,
     }
-}
-
-/// When which file of the configuration last changed.
-fn configuration_stamps(root: &InstallRoot, settings: &Settings) -> Vec<(PathBuf, Option<SystemTime>)> {
-    let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    // These may lie anywhere.
-    let Settings { agent_cert_file, agent_key_file, portal_cert_file, portal_key_file, .. } = settings;
-    let certificates =
-        [agent_cert_file, agent_key_file, portal_cert_file, portal_key_file].map(|file| root.resolve(file));
-    let mut stamps: Vec<_> = certificates.into_iter().map(|path| (path.clone(), modified(&path))).collect();
-    for folder in ["config", "agent", "portal"] {
-        for entry in std::fs::read_dir(root.resolve(folder)).into_iter().flatten().flatten() {
-            // What the agent itself writes there is no configuration.
-            if !entry.path().ends_with("last_sync.txt") {
-                stamps.push((entry.path(), modified(&entry.path())));
-            }
-        }
-    }
-    stamps.sort();
-    stamps
 }
 
 /// What the child says on its standard output, and where answers to its questions go.
@@ -345,13 +308,20 @@ impl Mouth {
     }
 }
 
-/// What the child logs, line by line.
-pub(crate) async fn keep_log(name: &'static str, log: Option<ChildStderr>, folder: PathBuf) {
-    let Some(log) = log else { return };
+/// What the child logs, line by line. Returns why it has ended, if that was the last that it said.
+pub(crate) async fn keep_log(name: &'static str, log: Option<ChildStderr>, folder: PathBuf) -> String {
+    let mut last_words = String::new();
+    let Some(log) = log else { return last_words };
+    // As a program says it that ends with a failure.
+    let farewell = format!("{name}: ");
     let mut log = BufReader::new(log);
     let mut file = ChildLog::open(&folder, name);
     // A longer line is kept as several.
     while let Some(line) = bounded_line(&mut log, LONGEST_LOG_LINE).await {
+        last_words = match String::from_utf8_lossy(&line).trim_end().strip_prefix(&farewell) {
+            Some(words) => words.chars().take(LONGEST_LAST_WORDS).collect(),
+            None => String::new(),
+        };
         // A full disk must not block the child: its lines are then lost, and said so here.
         if let Err(error) = file
             .as_mut()
@@ -362,6 +332,7 @@ pub(crate) async fn keep_log(name: &'static str, log: Option<ChildStderr>, folde
             file = ChildLog::open(&folder, name);
         }
     }
+    last_words
 }
 
 /// Tells the child how everything is, and what it has asked. Dropped, it closes the child's standard input.

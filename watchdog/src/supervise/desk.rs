@@ -91,6 +91,7 @@ impl Desk {
             Ok(()) => {
                 self.configuration.pin_is_changed();
                 tracing::info!("the operator has changed the PIN");
+                self.board.journal.note(EventKind::PinChanged, "portal", "");
                 Answer::Done
             }
             Err(failure) => refused("failed", failure.message),

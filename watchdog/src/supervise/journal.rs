@@ -89,6 +89,16 @@ impl Journal {
                     _ => {}
                 }
             }
+            for (name, _) in before.sources.iter().filter(|(_, source)| source.error.is_some()) {
+                if !collected.sources.contains_key(name) {
+                    note(EventKind::SourceGone, name, "");
+                }
+            }
+            if let Some(mistake) = &collected.sources_mistake
+                && before.sources_mistake.as_ref() != Some(mistake)
+            {
+                note(EventKind::ConfigurationMistake, "", mistake);
+            }
             // Until the first reading of the spool is over it only says so.
             if before.readings_total > 0 || before.last_time.is_some() {
                 match (&before.store_error, &collected.store_error) {

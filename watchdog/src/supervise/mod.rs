@@ -105,12 +105,19 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
             _ = tokio::time::timeout(READY_WITHIN, ready) => {}
         }
     }
+    let mut phase = record.phase;
+    board.update_keys(missing_update_keys(root, &configuration));
     while tokio::time::timeout(LOOK_EVERY, control.stopped()).await.is_err() {
         journal.look_at_clock();
-        follow_restart_flag(root, &orders);
+        follow_restart_flag(root, &journal, &orders);
         // An update restarts them all, and is not to be disturbed.
         if board.current_phase() == Phase::Committed {
-            take_up_configuration(&configuration, &board, &desk, &orders, children);
+            take_up_configuration(root, &configuration, &board, &desk, &orders, children);
+        }
+        if board.current_phase() != phase {
+            phase = board.current_phase();
+            // A schema that was not its own may be, once an update is over.
+            orders.send_modify(|orders| orders.tries += 1);
         }
         if !board.is_licensed() {
             judge_license(root, &configuration.settings(), &board, &orders);
@@ -182,13 +189,20 @@ fn judge_license(root: &InstallRoot, settings: &Settings, board: &Board, orders:
 
 /// Restarts only what a change concerns. A mistake is shown, and everything goes on as it was.
 fn take_up_configuration(
+    root: &InstallRoot,
     configuration: &Configuration,
     board: &Board,
     desk: &Arc<Desk>,
     orders: &watch::Sender<Orders>,
     children: &[&str],
 ) {
-    let Change { concerned, mistake_changed } = configuration.look();
+    let Change { files_changed, pin_changed, concerned, mistake_changed } = configuration.look();
+    if pin_changed {
+        board.journal.note(EventKind::PinChanged, "on_site", "");
+    }
+    if files_changed {
+        board.update_keys(missing_update_keys(root, configuration));
+    }
     if mistake_changed {
         let mistake = configuration.mistake();
         match &mistake {
@@ -204,7 +218,11 @@ fn take_up_configuration(
         tracing::info!(programs = ?concerned, "the configuration has changed, and restarts what it concerns");
         let programs: Vec<&str> = concerned.iter().copied().collect();
         board.journal.note(EventKind::ConfigurationTaken, &programs.join(", "), "");
+    }
+    if files_changed || !concerned.is_empty() {
+        // In one: whoever waits for its configuration and is concerned starts once.
         orders.send_modify(|orders| {
+            orders.tries += u64::from(files_changed);
             for (restarts, _) in orders.restarts.iter_mut().zip(children).filter(|(_, name)| concerned.contains(*name))
             {
                 *restarts += 1;
@@ -218,14 +236,21 @@ fn take_up_configuration(
     }
 }
 
+/// Why no update can be verified, and so none is taken.
+fn missing_update_keys(root: &InstallRoot, configuration: &Configuration) -> Option<String> {
+    let record = updater::settle::read(root).ok()?;
+    updater::trusted_keys::read(root, &configuration.settings(), &record).err().map(|failure| failure.message)
+}
+
 /// Removed first, so that a restart that fails is not asked for again and again.
-fn follow_restart_flag(root: &InstallRoot, orders: &watch::Sender<Orders>) {
+fn follow_restart_flag(root: &InstallRoot, journal: &Journal, orders: &watch::Sender<Orders>) {
     if !root.restart_flag().exists() {
         return;
     }
     match durable::remove(&root.restart_flag()) {
         Ok(()) => {
             tracing::info!("restart.flag: everything restarts once");
+            journal.note(EventKind::RestartAsked, "restart.flag", "");
             orders.send_modify(|orders| orders.restarts.iter_mut().for_each(|restarts| *restarts += 1));
         }
         Err(error) => tracing::error!(%error, "restart.flag cannot be removed and is not followed"),

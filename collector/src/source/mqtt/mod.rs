@@ -9,15 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{InstallRoot, MqttSource};
+use config::{InstallRoot, MqttSource, read_certificates};
 use protocol::{Timestamp, tls};
 use readings::Reading;
 use rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeFilter, SubscribeReasonCode,
     TlsConfiguration, Transport,
 };
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -238,13 +236,11 @@ fn options(source: &MqttSource, root: &InstallRoot) -> Result<MqttOptions, Strin
 }
 
 fn authorities(file: &Path) -> Result<RootCertStore, String> {
-    let named = |what: &dyn std::fmt::Display| format!("{}: {what}", file.display());
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| named(&error))? {
-        let certificate = certificate.map_err(|error| named(&error))?;
-        roots.add(certificate).map_err(|error| named(&error))?;
+    for certificate in read_certificates(file)? {
+        roots.add(certificate).map_err(|error| format!("{}: {error}", file.display()))?;
     }
-    if roots.is_empty() { Err(named(&"it holds no certificate")) } else { Ok(roots) }
+    Ok(roots)
 }
 
 fn system_authorities() -> Result<RootCertStore, String> {

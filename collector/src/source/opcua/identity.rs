@@ -1,17 +1,15 @@
 //! Who we are to servers, and who they have to be.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use config::{InstallRoot, OpcuaSource};
+use config::{InstallRoot, OpcuaSource, read_certificates};
 use durable::Access;
 use opcua_crypto::{X509, X509Data};
 use opcua_types::EndpointDescription;
 use rsa::pkcs8::der::pem::PemLabel as _;
 use rsa::pkcs8::{LineEnding, PrivateKeyInfo};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 
 /// In our certificate, and in what we say of ourselves: servers compare the two.
@@ -102,8 +100,8 @@ impl Identity {
         }
         let what = match &source.server_certificate {
             Some(file) => {
-                let trusted = read_certificate(&root.resolve(file))?;
-                if shown == trusted {
+                let trusted = read_certificates(&root.resolve(file))?;
+                if trusted.first().is_some_and(|trusted| trusted.as_ref() == shown) {
                     return Ok(());
                 }
                 format!("the server does not show the certificate {}", file.display())
@@ -134,15 +132,4 @@ fn is_one_certificate(der: &[u8]) -> bool {
         }
         _ => false,
     }
-}
-
-fn read_certificate(file: &Path) -> Result<Vec<u8>, String> {
-    let named = |what: &dyn std::fmt::Display| format!("{}: {what}", file.display());
-    let bytes = std::fs::read(file).map_err(|error| named(&error))?;
-    // DER begins with the tag of a sequence; a PEM file may begin with words.
-    if bytes.first() != Some(&0x30) {
-        let certificate = CertificateDer::from_pem_slice(&bytes).map_err(|error| named(&error))?;
-        return Ok(certificate.to_vec());
-    }
-    Ok(bytes)
 }
