@@ -21,7 +21,7 @@ use updater::{approval, pending};
 
 use crate::headquarters::Headquarters;
 use crate::plant::PIN;
-use crate::programs::{Ended, program, run};
+use crate::programs::{Ended, Platform, program, run};
 use crate::wait_for;
 
 /// System calls that change what a disk holds.
@@ -34,6 +34,7 @@ pub struct Bench {
     folder: PathBuf,
     pub root: InstallRoot,
     old_tree: String,
+    platform: Platform,
 }
 
 /// What is run on a root.
@@ -69,12 +70,21 @@ impl Bench {
     /// # Panics
     /// If that does not succeed.
     pub fn lay(folder: &Path, headquarters: &Headquarters, database: &str) -> Self {
+        Self::lay_on(Platform::Native, folder, headquarters, database)
+    }
+
+    /// The same on a plant PC of this kind.
+    ///
+    /// # Panics
+    /// If that does not succeed.
+    pub fn lay_on(platform: Platform, folder: &Path, headquarters: &Headquarters, database: &str) -> Self {
         let programs = folder.join("programs");
         fs::create_dir_all(&programs).expect("a writable folder");
         for name in PROGRAMS {
-            script(&programs.join(name), "old");
+            script(&programs.join(platform.executable(name)), "old");
         }
-        let bench = Self::with_programs(folder, headquarters, database, &programs);
+        let mut bench = Self::with_programs(folder, headquarters, database, &programs);
+        bench.platform = platform;
         bench.fill();
         bench.take_in(&bench.publish(headquarters));
         bench.approve();
@@ -101,7 +111,7 @@ impl Bench {
         fs::write(root.version_file(), "1.0.0\n").expect("a writable folder");
         BootRecord::first(id, Version::new(1, 0, 0)).create(&root.boot_record()).expect("a writable folder");
         run(program("watchdog").args(["reset-pin", "--pin", PIN, "--root"]).arg(root.path())).good();
-        Self { folder: folder.to_owned(), old_tree: tree_hash(&tree), root }
+        Self { folder: folder.to_owned(), old_tree: tree_hash(&tree), root, platform: Platform::Native }
     }
 
     fn fill(&self) {
@@ -123,12 +133,13 @@ impl Bench {
     fn publish(&self, headquarters: &Headquarters) -> PathBuf {
         let work = self.folder.join("release");
         fs::create_dir_all(work.join("assets")).expect("a writable folder");
-        script(&work.join("collector"), "new");
+        let collector = self.platform.executable("collector");
+        script(&work.join(&collector), "new");
         fs::write(work.join("assets/new.txt"), "new").expect("a writable folder");
         fs::write(work.join("0002_add_alarms.sql"), "CREATE TABLE alarms (id integer PRIMARY KEY);").expect("writable");
         fs::write(work.join("0002_add_alarms.down.sql"), "DROP TABLE alarms;").expect("a writable folder");
         let mut publish = program("publish");
-        publish.args(["--version", "1.1.0", "--files", "collector", "assets", "--json", "--base"]).arg(&work);
+        publish.args(["--version", "1.1.0", "--files", &collector, "assets", "--json", "--base"]).arg(&work);
         publish
             .arg("--migrations")
             .args(["0002_add_alarms.sql", "0002_add_alarms.down.sql"].map(|name| work.join(name)));
@@ -172,6 +183,7 @@ impl Bench {
             folder: folder.to_owned(),
             root: InstallRoot::new(&folder.join("root")),
             old_tree: self.old_tree.clone(),
+            platform: self.platform,
         }
     }
 
@@ -190,9 +202,7 @@ impl Bench {
     /// # Panics
     /// If it cannot be started.
     pub fn run(&self, what: Run) -> Option<i32> {
-        let mut command = program("watchdog");
-        command.args(self.arguments(what));
-        started(command)
+        started(self.command(what))
     }
 
     /// Which system calls it makes, and how often each.
@@ -250,17 +260,50 @@ impl Bench {
         wait_for("the process to end", Duration::from_secs(120), || child.try_wait().expect("our own child")).code()
     }
 
+    /// Runs it and kills it when one of its threads makes this system call for the so-manieth time, counted from one; its
+    /// exit code, `None` if it was killed.
+    ///
+    /// # Panics
+    /// If strace cannot be run.
+    pub fn run_and_kill(&self, what: Run, calls: &str, occurrence: u32) -> Option<i32> {
+        started(traced(&["-f", "-qq", "-o", "/dev/null"], calls, Some(occurrence), &self.command(what)))
+    }
+
+    /// How often its busiest thread makes one of these system calls.
+    ///
+    /// # Panics
+    /// If strace cannot be run, or it does not end well.
+    pub fn count(&self, what: Run, calls: &str) -> u32 {
+        let log = self.folder.join("strace.log");
+        let to = log.to_string_lossy();
+        assert_eq!(started(traced(&["-f", "-qq", "-o", &to], calls, None, &self.command(what))), Some(0));
+        let mut threads: BTreeMap<String, u32> = BTreeMap::new();
+        for line in fs::read_to_string(&log).expect("strace has written a log").lines() {
+            if let Some((thread, _)) = line.split_once(' ').filter(|(_, call)| call.contains('(')) {
+                *threads.entry(thread.to_owned()).or_default() += 1;
+            }
+        }
+        threads.into_values().max().unwrap_or(0)
+    }
+
+    /// `watchdog`, as it runs on this kind of plant PC.
+    fn command(&self, what: Run) -> Command {
+        let mut command = self.platform.program("watchdog");
+        command.args(self.arguments(what));
+        command
+    }
+
     /// As [`Bench::run`], with what it says.
     ///
     /// # Panics
     /// If it cannot be started.
     pub fn run_and_hear(&self, what: Run) -> Ended {
-        run(program("watchdog").args(self.arguments(what)))
+        run(&mut self.command(what))
     }
 
     /// Of `watchdog`.
     pub fn arguments(&self, what: Run) -> Vec<String> {
-        let root = self.root.path().to_string_lossy().into_owned();
+        let root = self.platform.path(self.root.path()).to_string_lossy().into_owned();
         let words: &[&str] = match what {
             Run::Apply => &["apply", "--root", &root],
             Run::Start => &["settle", "--cause", "start", "--root", &root],
@@ -369,6 +412,18 @@ pub fn run_with(executable: &Path, arguments: &[String], injection: &Injection) 
         command.arg(executable).args(arguments);
         command
     })
+}
+
+/// A command under strace, which kills it at an occurrence of these calls.
+fn traced(options: &[&str], calls: &str, kill_at: Option<u32>, command: &Command) -> Command {
+    let mut strace = Command::new("strace");
+    strace.args(options).args(["-e", &format!("trace={calls}")]);
+    if let Some(occurrence) = kill_at {
+        strace.args(["-e", &format!("inject={calls}:signal=KILL:when={occurrence}")]);
+    }
+    strace.arg(command.get_program()).args(command.get_args());
+    strace.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    strace
 }
 
 /// With the word on its standard input that the collector spools; the exit code, `None` if it was killed.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::programs::{Ended, program, run};
+use crate::programs::{Ended, Platform, program, run};
 
 /// A folder with keys and archives.
 #[derive(Clone, Debug)]
@@ -41,9 +41,15 @@ impl Headquarters {
 
     /// `sync_client` against a plant, not run yet.
     pub fn sync_client(&self, port: u16) -> Command {
-        let mut command = program("sync_client");
+        self.sync_client_on(Platform::Native, port)
+    }
+
+    /// The same on an administrator's machine of this kind.
+    pub fn sync_client_on(&self, platform: Platform, port: u16) -> Command {
+        let mut command = platform.program("sync_client");
         command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--client-id", CLIENT, "--json"]);
-        command.arg("--key").arg(self.keys.join("private.pem")).arg("--data-dir").arg(&self.data);
+        command.arg("--key").arg(platform.path(&self.keys.join("private.pem")));
+        command.arg("--data-dir").arg(platform.path(&self.data));
         command
     }
 

@@ -3,7 +3,8 @@
 //! [`programs`] finds the built executables, [`headquarters`] has keys and pulls, [`plant`] is an install root with a
 //! running watchdog, [`portal`] is how its operator is played, [`browser`] is what he looks at, [`proxy`] cuts connections, [`python`] starts device servers from PyPI, [`release`] is a new version as a publisher makes it,
 //! [`exactly_once`] compares what HQ has with what the plant stored, [`crash_points`] kills an update wherever it
-//! changes something, and [`lossy_disk`] cuts the power there.
+//! changes something, [`lossy_disk`] cuts the power there, [`windows`] builds the programs for Windows and runs them, and
+//! [`needs`] is what all that needs of the system.
 
 #![cfg(unix)]
 
@@ -12,12 +13,14 @@ pub mod crash_points;
 pub mod exactly_once;
 pub mod headquarters;
 pub mod lossy_disk;
+pub mod needs;
 pub mod plant;
 pub mod portal;
 pub mod programs;
 pub mod proxy;
 pub mod python;
 pub mod release;
+pub mod windows;
 
 use std::time::{Duration, Instant};
 

@@ -13,13 +13,14 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use updater::database::ActiveDatabase;
 
 use crate::headquarters::Headquarters;
-use crate::programs::{program, run};
+use crate::programs::{Platform, run};
 use crate::wait_for;
 
 /// An install root, running or not.
 pub struct Plant {
     pub root: PathBuf,
     pub database: String,
+    pub platform: Platform,
     running: Option<Child>,
     /// Overrides of `config.txt`.
     settings: Vec<(String, String)>,
@@ -40,11 +41,27 @@ impl Plant {
     /// # Panics
     /// If `watchdog init` fails.
     pub fn init(root: &Path, headquarters: &Headquarters, database: &str, tags: u32, license: Option<&Path>) -> Self {
-        let mut command = program("watchdog");
-        command.arg("init").arg("--root").arg(root).arg("--keys").arg(&headquarters.keys);
+        Self::init_on(Platform::Native, root, headquarters, database, tags, license)
+    }
+
+    /// The same on a plant PC of this kind.
+    ///
+    /// # Panics
+    /// If `watchdog init` fails.
+    pub fn init_on(
+        platform: Platform,
+        root: &Path,
+        headquarters: &Headquarters,
+        database: &str,
+        tags: u32,
+        license: Option<&Path>,
+    ) -> Self {
+        let mut command = platform.program("watchdog");
+        command.arg("init").arg("--root").arg(platform.path(root));
+        command.arg("--keys").arg(platform.path(&headquarters.keys));
         command.args(["--database", database, "--pin", PIN, "--simulator", &tags.to_string()]);
         if let Some(license) = license {
-            command.arg("--license").arg(license);
+            command.arg("--license").arg(platform.path(license));
         }
         run(&mut command).good();
         let any = ["AGENT_PORT", "PORTAL_PORT", "METRICS_PORT"].map(|key| (key.to_owned(), "0".to_owned()));
@@ -52,6 +69,7 @@ impl Plant {
         Self {
             root,
             database,
+            platform,
             running: None,
             settings: any.into(),
             run_with: Vec::new(),
@@ -79,7 +97,7 @@ impl Plant {
                 shell
             }
         };
-        command.arg("run").arg("--root").arg(&self.root).args(&self.run_with);
+        command.arg("run").arg("--root").arg(self.platform.path(&self.root)).args(&self.run_with);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.spawn(command);
     }
@@ -172,10 +190,9 @@ impl Plant {
     /// One of the root's own programs, with this plant's settings.
     pub fn command(&self, name: &str) -> Command {
         let mut command = match name {
-            "watchdog" => Command::new(self.root.join("watchdog")),
-            name => program(name),
+            "watchdog" => self.platform.run(&self.root.join(self.platform.executable(name))),
+            name => self.platform.program(name),
         };
-        command.stdin(Stdio::null());
         self.configure(&mut command);
         command
     }
@@ -188,7 +205,8 @@ impl Plant {
 
     /// What `watchdog status --json` says; `None` while nobody answers.
     pub fn status(&self) -> Option<PlantStatus> {
-        let ended = run(program("watchdog").args(["status", "--json", "--root"]).arg(&self.root));
+        let mut command = self.platform.program("watchdog");
+        let ended = run(command.args(["status", "--json", "--root"]).arg(self.platform.path(&self.root)));
         (ended.code == Some(0)).then(|| serde_json::from_str(&ended.output).expect("status prints JSON"))
     }
 
@@ -252,7 +270,10 @@ impl Plant {
     /// If it ends with another one.
     pub fn stop_with(&mut self, code: i32) {
         let Some(mut child) = self.running.take() else { return };
-        kill_process(Pid::from_child(&child), Signal::TERM).expect("our own child");
+        match self.platform {
+            Platform::Native => kill_process(Pid::from_child(&child), Signal::TERM).expect("our own child"),
+            Platform::Windows => drop(child.stdin.take()),
+        }
         let status = child.wait().expect("our own child");
         assert_eq!(status.code(), Some(code), "the watchdog ended with {status}\n{}", self.logs());
     }
@@ -297,6 +318,11 @@ impl Plant {
     /// # Panics
     /// If it cannot be opened.
     pub fn stored(&self) -> u64 {
+        // A database of SQLite is locked by its system's own means, which say nothing to programs of another one.
+        if self.platform == Platform::Windows && self.running.is_some() {
+            let collected = self.status().and_then(|status| status.collected).unwrap_or_default();
+            return collected.readings_total.saturating_sub(collected.spool_readings);
+        }
         let root = self.install_root();
         let database = ActiveDatabase::of(&root).unwrap_or_else(|error| panic!("{error}"));
         let store = database.open(root.path());

@@ -1,8 +1,11 @@
 //! The executables of this workspace.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
+
+use crate::windows;
 
 /// Folder of the built executables.
 pub fn folder() -> &'static Path {
@@ -50,9 +53,53 @@ pub fn workspace() -> &'static Path {
 
 /// A command that runs one of them.
 pub fn program(name: &str) -> Command {
-    let mut command = Command::new(folder().join(name));
-    command.stdin(Stdio::null());
-    command
+    Platform::Native.program(name)
+}
+
+/// Where programs run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Platform {
+    /// Here.
+    #[default]
+    Native,
+    /// Built for Windows, under Wine.
+    Windows,
+}
+
+impl Platform {
+    /// A command that runs a program of the workspace.
+    pub fn program(self, name: &str) -> Command {
+        match self {
+            Self::Native => self.run(&folder().join(name)),
+            Self::Windows => self.run(&windows::built(name)),
+        }
+    }
+
+    /// A command that runs this executable.
+    pub fn run(self, executable: &Path) -> Command {
+        let mut command = match self {
+            Self::Native => Command::new(executable),
+            Self::Windows => windows::wine(executable),
+        };
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// A program's file.
+    pub fn executable(self, name: &str) -> String {
+        match self {
+            Self::Native => name.to_owned(),
+            Self::Windows => windows::executable(name),
+        }
+    }
+
+    /// An absolute path as its programs are told it.
+    pub fn path(self, path: &Path) -> OsString {
+        match self {
+            Self::Native => path.as_os_str().to_owned(),
+            Self::Windows => windows::path(path),
+        }
+    }
 }
 
 /// What a program said when it had ended.

@@ -51,6 +51,17 @@ impl Release {
         self
     }
 
+    /// A program that is another one.
+    ///
+    /// # Panics
+    /// If it cannot be copied.
+    #[must_use]
+    pub fn program(self, path: &str, other: &Path) -> Self {
+        let release = self.file(path, "");
+        std::fs::copy(other, release.folder.join("files").join(path)).expect("a writable folder");
+        release
+    }
+
     /// A program that is a shell script.
     ///
     /// # Panics

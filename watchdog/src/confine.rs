@@ -132,7 +132,9 @@ pub fn check_users(users: &str) -> Result<(), Failure> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     let begins = users.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     if !begins || users.len() > LONGEST || !users.chars().all(plain) {
-        let what = format!("--users is 1 to {LONGEST} small letters, digits, `-` and `_`, and begins with a letter, not {users:?}");
+        let what = format!(
+            "--users is 1 to {LONGEST} small letters, digits, `-` and `_`, and begins with a letter, not {users:?}"
+        );
         return Err(Failure::usage(what));
     }
     Ok(())

@@ -3,7 +3,6 @@
 //! The one before stays beside it as `watchdog.previous`. Killed at any moment, the launcher is the old or the new one. On
 //! Windows, where a program that runs can only be renamed, there is none for a moment between two renames.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

@@ -193,7 +193,8 @@ impl ModbusTag {
         let kind = ModbusKind::take(&mut table, of, checks);
         let address = table.required_whole("address", 0..=65_535, checks);
         let width = kind.width();
-        if let Some(address) = address.as_ref().filter(|address| u32::from(*address.as_ref()) + u32::from(width) > 65_536)
+        if let Some(address) =
+            address.as_ref().filter(|address| u32::from(*address.as_ref()) + u32::from(width) > 65_536)
         {
             checks.wrong(address, format!("address: {} leaves no room for {width} registers", address.as_ref()));
         }

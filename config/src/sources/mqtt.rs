@@ -104,7 +104,8 @@ impl MqttSource {
 impl MqttTag {
     fn take<'t>(mut table: Table<'t>, source: &str, checks: &mut Checks<'t>) -> Self {
         let topic = table.required_text("topic", checks);
-        if let Some((topic, what)) = topic.as_ref().and_then(|topic| Some((topic, check_topic(topic.as_ref()).err()?))) {
+        if let Some((topic, what)) = topic.as_ref().and_then(|topic| Some((topic, check_topic(topic.as_ref()).err()?)))
+        {
             checks.wrong(topic, format!("topic: {what}"));
         }
         let json = table.text("json", checks);

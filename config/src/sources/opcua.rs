@@ -93,8 +93,7 @@ impl OpcuaSource {
         let security = table.word("security", &policies, checks);
         let server_certificate = table.file("server_certificate", checks);
         checks.check_file("server_certificate", server_certificate.as_ref(), read_certificates);
-        let is_unsecured =
-            security.as_ref().map_or(names_none, |security| *security.as_ref() == OpcuaSecurity::None);
+        let is_unsecured = security.as_ref().map_or(names_none, |security| *security.as_ref() == OpcuaSecurity::None);
         if let Some(certificate) = server_certificate.as_ref().filter(|_| is_unsecured) {
             let what = "server_certificate: nothing is checked without security = \"Basic256Sha256\"";
             checks.wrong(certificate, what.to_owned());

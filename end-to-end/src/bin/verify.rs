@@ -1,13 +1,14 @@
 //! `cargo verify`: everything that continuous integration checks, in one command. It installs with apt what the tests need
 //! and is missing, or says exactly what.
 
-use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use clap::Parser;
 use comfy_table::{Table, presets};
-use end_to_end::programs::{cargo, workspace};
+use end_to_end::needs::{Need, install};
+use end_to_end::programs::cargo;
+use end_to_end::windows;
 
 /// Checks everything that continuous integration checks.
 #[derive(Parser)]
@@ -16,12 +17,6 @@ struct Arguments {
     /// Leave out the build for Windows
     #[arg(long)]
     no_windows: bool,
-}
-
-/// A program that has to be there, and the Debian package that brings it.
-struct Need {
-    file: &'static str,
-    package: &'static str,
 }
 
 const TEST_NEEDS: [Need; 13] = [
@@ -39,14 +34,6 @@ const TEST_NEEDS: [Need; 13] = [
     Need { file: "/usr/bin/strace", package: "strace" },
     Need { file: "/usr/bin/unzip", package: "unzip" },
 ];
-/// Debian's compiler builds its own standard library for Windows; no other one has to be fetched.
-const WINDOWS_NEEDS: [Need; 4] = [
-    Need { file: "/usr/bin/rustc", package: "rustc-web" },
-    Need { file: "/usr/bin/cargo", package: "cargo-web" },
-    Need { file: "/usr/lib/rustlib/src/rust/library/std/Cargo.toml", package: "rust-web-src" },
-    Need { file: "/usr/bin/x86_64-w64-mingw32-gcc", package: "mingw-w64" },
-];
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match verify(&arguments) {
@@ -59,9 +46,10 @@ fn main() -> ExitCode {
 }
 
 fn verify(arguments: &Arguments) -> Result<(), String> {
-    let mut needs: Vec<&Need> = TEST_NEEDS.iter().collect();
+    let mut needs = TEST_NEEDS.to_vec();
     if !arguments.no_windows {
-        needs.extend(&WINDOWS_NEEDS);
+        needs.extend(windows::BUILD_NEEDS);
+        needs.extend(windows::RUN_NEEDS);
     }
     install(&needs)?;
     let mut steps: Vec<(&str, Command)> = vec![
@@ -77,7 +65,7 @@ fn verify(arguments: &Arguments) -> Result<(), String> {
         ("the same on PostgreSQL", cargo(&["demo", "--once", "--bad-update", "--postgres"])),
     ];
     if !arguments.no_windows {
-        steps.push(("build for Windows", windows_build()));
+        steps.push(("build for Windows", windows::build()));
     }
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["check", "seconds"]);
@@ -100,46 +88,4 @@ fn benchmarks() -> Command {
     arguments.extend(names.iter().flat_map(|name| ["--bench", *name]));
     arguments.extend(["--", "--quick"]);
     cargo(&arguments)
-}
-
-/// Everything that has to run on Windows one day is compiled for it from the first day on.
-fn windows_build() -> Command {
-    let mut command = Command::new("/usr/bin/cargo");
-    command.args(["build", "--quiet", "-Zbuild-std=std,panic_unwind", "--target", "x86_64-pc-windows-gnu"]);
-    // Nothing of it runs here, so nothing is optimised.
-    command.args(["--config", "profile.dev.package.\"*\".opt-level=0"]);
-    // Packages for Debian are made on Debian.
-    for other in ["end-to-end", "private-postgres", "packaging"] {
-        command.args(["--exclude", other]);
-    }
-    command.args(["--workspace", "--bins", "--target-dir"]);
-    command.arg(workspace().join("target/windows")).current_dir(workspace());
-    // Debian's own pair of compiler and source; the caller's toolchain has no source to build the library from.
-    command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").env("CARGO", "/usr/bin/cargo");
-    command.env("CARGO_PROFILE_DEV_DEBUG", "0").env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTFLAGS");
-    command
-}
-
-fn install(needs: &[&Need]) -> Result<(), String> {
-    let missing: Vec<&str> =
-        needs.iter().filter(|need| !Path::new(need.file).exists()).map(|need| need.package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let packages = missing.join(" ");
-    let by_hand =
-        format!("these Debian packages are missing: {packages}; install them with: apt-get install {packages}");
-    if !rustix::process::geteuid().is_root() {
-        return Err(by_hand);
-    }
-    println!("==> installing {packages}");
-    for arguments in [vec!["update", "-q"], [vec!["install", "-q", "-y", "--no-install-recommends"], missing].concat()]
-    {
-        let mut apt = Command::new("apt-get");
-        apt.args(&arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).stdout(Stdio::null());
-        if !apt.status().is_ok_and(|status| status.success()) {
-            return Err(format!("apt-get {} failed; {by_hand}", arguments[0]));
-        }
-    }
-    Ok(())
 }

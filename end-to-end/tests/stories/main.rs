@@ -30,6 +30,7 @@ mod retention;
 mod supervision;
 mod trials;
 mod updating;
+mod windows;
 
 use std::path::PathBuf;
 use std::sync::LazyLock;

@@ -104,6 +104,48 @@ fn restart_flag_restarts_everything_once() {
 }
 
 #[test]
+fn what_is_done_to_a_plant_on_site_is_told_among_its_events() {
+    let world = World::running(SQLITE);
+    let config = |name: &str| world.plant.root.join("config").join(name);
+    let happened = |what: &str, kind: &str, subject: &str, detail: &str| {
+        let is = |line: &str| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            text("kind") == kind && text("subject") == subject && text("detail").contains(detail)
+        };
+        wait_for(what, Duration::from_secs(30), || {
+            let events = std::fs::read_to_string(world.plant.root.join("logs/events.jsonl")).ok()?;
+            // The last line may be half written.
+            let whole = &events[..=events.rfind('\n')?];
+            whole.lines().any(is).then_some(())
+        });
+    };
+    let good = std::fs::read_to_string(config("sources.toml")).unwrap();
+    let silent = "\n[[modbus]]\nname = \"press\"\naddress = \"127.0.0.1:1\"\n[[modbus.group]]\nperiod_seconds = 0.1\n\
+        [[modbus.group.tag]]\nname = \"oil\"\naddress = 1\n";
+    std::fs::write(config("sources.toml"), good.clone() + silent).unwrap();
+    happened("a device that does not answer", "source_silent", "press", "");
+    std::fs::write(config("sources.toml"), good.clone() + "[[modbus]]\n").unwrap();
+    happened("the mistake", "configuration_mistake", "", "sources.toml");
+    std::fs::write(config("sources.toml"), good).unwrap();
+    happened("the device to be gone", "source_gone", "press", "");
+    run(world.plant.command("watchdog").args(["reset-pin", "--pin", "13579", "--root"]).arg(&world.plant.root)).good();
+    happened("the PIN to be changed", "pin_changed", "on_site", "");
+    std::fs::write(world.plant.root.join("restart.flag"), "").unwrap();
+    happened("the restart", "restart_asked", "restart.flag", "");
+    world.plant.wait_until_running();
+    let (key, away) = (config("update_public.pem"), config("away.pem"));
+    std::fs::rename(&key, &away).unwrap();
+    let is_told = |told: bool| {
+        let problems = world.plant.status()?.problems;
+        (problems.iter().any(|problem| problem.contains("no update is taken")) == told).then_some(())
+    };
+    wait_for("the missing key to be told", Duration::from_secs(30), || is_told(true));
+    std::fs::rename(&away, &key).unwrap();
+    wait_for("the key to be back", Duration::from_secs(30), || is_told(false));
+}
+
+#[test]
 fn bad_sources_stop_the_collector_alone_until_they_are_mended() {
     let mut world = World::new(SQLITE);
     let sources = world.plant.root.join("config/sources.toml");
@@ -117,7 +159,8 @@ fn bad_sources_stop_the_collector_alone_until_they_are_mended() {
         (state("collector") == Some("bad_configuration") && state("portal") == Some("running"))
             .then_some(status.clone())
     });
-    assert!(status.problems.iter().any(|problem| problem.contains("check-config")), "{:?}", status.problems);
+    let named = |problem: &String| problem.contains("sources.toml:3: tags: write a whole number");
+    assert!(status.problems.iter().any(named), "{:?}", status.problems);
     let log = std::fs::read_to_string(world.plant.root.join("logs/collector.log")).unwrap();
     assert!(log.contains("sources.toml:3:"), "{log}");
     std::fs::write(&sources, good).unwrap();
