@@ -27,6 +27,7 @@ const FILES: usize = 2;
 const LONGEST: Duration = Duration::from_secs(20 * 365 * 24 * 60 * 60);
 /// Whoever takes nothing for so long is gone.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 const MOST_PIECES: u32 = 4_000;
 /// Readings looked through in one statement: others who write get their turn.
 const PAGE: u64 = 200_000;
@@ -114,7 +115,13 @@ async fn csv(State(history): State<Arc<History>>, Query(asked): Query<Asked>) ->
     let (opened, is_open) = tokio::sync::oneshot::channel();
     tokio::task::spawn_blocking(move || {
         let _place = place;
-        let mut store = match history.open() {
+        // A second of it is enough to know whether there is such a tag.
+        let second = TrendQuery { tag: &asked.tag, from: asked.to.saturating_sub(SECOND), to: asked.to, pieces: 1 };
+        let store = history.open().and_then(|mut store| match store.trend(second)? {
+            Some(_) => Ok(store),
+            None => Err(Unanswered::NoSuchTag),
+        });
+        let mut store = match store {
             Ok(store) => store,
             Err(unanswered) => return drop(opened.send(Err(unanswered))),
         };

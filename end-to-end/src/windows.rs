@@ -4,8 +4,9 @@
 //! paths, processes and the replacing of files hold; NTFS and the service manager it only plays.
 
 use std::ffi::OsString;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
 use crate::needs::Need;
@@ -83,6 +84,7 @@ pub fn wine(program: &Path) -> Command {
 }
 
 fn wine_environment(command: &mut Command) {
+    LazyLock::force(&KEEPER);
     command.env("WINEPREFIX", &*PREFIX).env("WINELOADER", LOADER).env("WINEDEBUG", "-all");
 }
 
@@ -97,9 +99,10 @@ static PREFIX: LazyLock<PathBuf> = LazyLock::new(|| {
     let library = prefix.join("drive_c/windows/system32/bcryptprimitives.dll");
     if !library.exists() {
         std::fs::create_dir_all(&prefix).expect("a writable folder");
-        let mut boot = Command::new("/usr/bin/wineboot");
-        boot.arg("--init").env("WINEPREFIX", &prefix).env("WINEDEBUG", "-all");
-        run(&mut boot).good();
+        let mut boot = Command::new(LOADER);
+        boot.args(["wineboot", "--init"]).env("WINEPREFIX", &prefix).env("WINELOADER", LOADER).env("WINEDEBUG", "-all");
+        boot.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(boot.status().is_ok_and(|status| status.success()), "{boot:?}");
         // Wine 8 lacks what Rust's standard library asks for random numbers. Never shipped.
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bcryptprimitives.c");
         let mut compiler = Command::new("/usr/bin/x86_64-w64-mingw32-gcc");
@@ -107,4 +110,16 @@ static PREFIX: LazyLock<PathBuf> = LazyLock::new(|| {
         run(&mut compiler).good();
     }
     prefix
+});
+
+/// A program that ends with this one. Wine's server and services are started by the first program, and hold on to its pipes
+/// for as long as anything runs. They are up, with pipes that nobody waits for, when this one has begun to speak.
+static KEEPER: LazyLock<Child> = LazyLock::new(|| {
+    let mut keeper = Command::new(LOADER);
+    keeper.arg("cmd.exe").env("WINEPREFIX", &*PREFIX).env("WINELOADER", LOADER).env("WINEDEBUG", "-all");
+    keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = keeper.spawn().unwrap_or_else(|error| panic!("{keeper:?}: {error}"));
+    let banner = child.stdout.as_mut().expect("piped above").read_exact(&mut [0]);
+    banner.unwrap_or_else(|error| panic!("{keeper:?}: {error}"));
+    child
 });

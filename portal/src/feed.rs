@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Sse;
 use axum::response::sse::Event;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -13,6 +13,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::pages::badge::badge;
 use crate::pages::{self, Looking};
+use crate::query::Query;
 use crate::visitor::Visitor;
 use crate::{Portal, assets};
 

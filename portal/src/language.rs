@@ -61,9 +61,9 @@ table! {
     last_heard: "Last news at", "Останні дані о", "Dernières nouvelles à";
     not_found: "There is no such page.", "Такої сторінки немає.", "Cette page n’existe pas.";
     to_overview: "Go to the overview", "Перейти до огляду", "Aller à la vue d’ensemble";
-    foreign_host: "This portal does not answer to the name in your address bar. Open it as localhost, or add the name to PORTAL_HOSTS in config/config.txt and restart.",
-        "Портал не відповідає на ім’я у вашому адресному рядку. Відкрийте його як localhost або додайте це ім’я до PORTAL_HOSTS у config/config.txt і перезапустіть.",
-        "Ce portail ne répond pas au nom de votre barre d’adresse. Ouvrez-le en tant que localhost, ou ajoutez ce nom à PORTAL_HOSTS dans config/config.txt et redémarrez.";
+    foreign_host: "This portal does not answer to the name in your address bar. On the plant PC itself open it as localhost; for other machines its engineer adds the name to PORTAL_HOSTS in config/config.txt.",
+        "Портал не відповідає на ім’я у вашому адресному рядку. На самому заводському ПК відкрийте його як localhost; для інших машин інженер додає це ім’я до PORTAL_HOSTS у config/config.txt.",
+        "Ce portail ne répond pas au nom de votre barre d’adresse. Sur le PC de l’usine même, ouvrez-le en tant que localhost\u{a0}; pour d’autres machines, l’ingénieur ajoute ce nom à PORTAL_HOSTS dans config/config.txt.";
 
     // What is going on, and what to do about it.
     running: "Everything is running.", "Усе працює.", "Tout fonctionne.";

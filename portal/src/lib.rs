@@ -9,6 +9,7 @@ mod middleware;
 mod numbers;
 mod pages;
 mod plant_link;
+mod query;
 mod refusal;
 mod routes;
 mod sessions;
@@ -117,7 +118,7 @@ fn waiting(status: &Option<Box<PlantStatus>>) -> Option<&str> {
 pub async fn run(root: &InstallRoot) -> Result<(), Failure> {
     let settings = Settings::read(root)?;
     daemon::start_logging(&settings);
-    let transport = transport(root, &settings)?;
+    let transport = transport(root, &settings);
     let listener = bind(&settings).await?;
     let health = Health::bind(0).await?;
     let control = Arc::new(Control::start());
@@ -141,15 +142,16 @@ fn is_on_network(settings: &Settings) -> bool {
 }
 
 /// What is readable on the way must not be the PIN. On this very machine nobody is on the way.
-fn transport(root: &InstallRoot, settings: &Settings) -> Result<Transport, Failure> {
+fn transport(root: &InstallRoot, settings: &Settings) -> Transport {
     if !is_on_network(settings) {
-        return Ok(Transport::Plain);
+        return Transport::Plain;
     }
     let [certificate, key] = [&settings.portal_cert_file, &settings.portal_key_file].map(|file| root.resolve(file));
-    let certificate = Certificate::load(&certificate, &key)?;
+    // Whoever sits at this very machine needs none, and is not to lose the pages over it.
+    let certificate = Certificate::load_or_wait(&certificate, &key);
     let config = certificate.server_config();
     tokio::spawn(certificate.watch());
-    Ok(Transport::Either(config))
+    Transport::Either(config)
 }
 
 /// A page that knows nothing yet of the plant would only worry people. Browsers wait at the listener meanwhile.

@@ -104,7 +104,11 @@ impl PlantLink {
         let address = self.health_of("collector").ok_or(NoAnswer::Away)?;
         let url = format!("{address}/history.csv?{}", stretch.query());
         let answer = daemon::ask_for_stream(&url, TREND_WITHIN).await.map_err(|_| NoAnswer::Away)?;
-        if answer.status().is_success() { Ok(answer) } else { Err(NoAnswer::Refused(answer.status().to_string())) }
+        match answer.status() {
+            StatusCode::OK => Ok(answer),
+            StatusCode::NOT_FOUND => Err(NoAnswer::NoSuchTag),
+            status => Err(NoAnswer::Refused(status.to_string())),
+        }
     }
 
     fn health_of(&self, child: &str) -> Option<String> {

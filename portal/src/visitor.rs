@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::Portal;
 use crate::language::{LANGUAGES, Words, words};
+use crate::query::Query;
 
 const COOKIE: &str = "language";
 
@@ -21,6 +22,10 @@ pub struct Visitor {
 }
 
 impl Visitor {
+    pub fn of(headers: &HeaderMap, portal: &Portal) -> Self {
+        Self { language: chosen(headers).unwrap_or(portal.language) }
+    }
+
     pub fn words(self) -> &'static Words {
         words(self.language)
     }
@@ -30,7 +35,7 @@ impl FromRequestParts<Arc<Portal>> for Visitor {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, portal: &Arc<Portal>) -> Result<Self, Infallible> {
-        Ok(Self { language: chosen(&parts.headers).unwrap_or(portal.language) })
+        Ok(Self::of(&parts.headers, portal))
     }
 }
 

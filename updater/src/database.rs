@@ -65,6 +65,8 @@ impl ActiveDatabase {
 
 /// What an attempt's database is called in the boot record.
 pub fn record(configured: &str, file: Option<String>, schema: String) -> Database {
+    // As in any URL, whatever the system's own separator.
+    let file = file.map(|file| if cfg!(windows) { file.replace('\\', "/") } else { file });
     Database { configured: hash(configured), file, schema }
 }
 

@@ -18,7 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub struct Certificate {
     certificate_file: PathBuf,
     key_file: PathBuf,
-    current: RwLock<Current>,
+    /// `None` until there is a good pair; nobody gets in by TLS before.
+    current: RwLock<Option<Current>>,
     seen: Mutex<Looked>,
 }
 
@@ -49,13 +50,26 @@ impl Certificate {
             seen,
             certificate_file: certificate_file.to_owned(),
             key_file: key_file.to_owned(),
-            current: RwLock::new(current),
+            current: RwLock::new(Some(current)),
         }))
     }
 
-    /// SHA-256 of the public key (SPKI), hex.
+    /// As [`Self::load`]; where the files are no good yet, [`Self::watch`] takes them up when they are.
+    pub fn load_or_wait(certificate_file: &Path, key_file: &Path) -> Arc<Self> {
+        Self::load(certificate_file, key_file).unwrap_or_else(|failure| {
+            tracing::error!(%failure, "nobody gets in by TLS until this is mended");
+            Arc::new(Self {
+                certificate_file: certificate_file.to_owned(),
+                key_file: key_file.to_owned(),
+                current: RwLock::new(None),
+                seen: Mutex::new(Looked { stamps: [None; 2], error: Some(failure.message) }),
+            })
+        })
+    }
+
+    /// SHA-256 of the public key (SPKI), hex; empty while there is none.
     pub fn fingerprint(&self) -> String {
-        self.current().fingerprint
+        self.current().map(|current| current.fingerprint).unwrap_or_default()
     }
 
     pub fn server_config(self: &Arc<Self>) -> Arc<ServerConfig> {
@@ -84,27 +98,27 @@ impl Certificate {
         match read(&self.certificate_file, &self.key_file) {
             Ok(new) => {
                 tracing::info!(fingerprint = %new.fingerprint, "a renewed certificate is in use");
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(new);
                 *seen = Looked { stamps, error: None };
             }
             // One of the two files may be about to follow, or the right to read it: looked at again until it is good.
             Err(error) => {
                 if seen.error.as_ref() != Some(&error) {
-                    tracing::warn!(error, "a changed certificate is not usable; the one before stays in use");
+                    tracing::warn!(error, "a changed certificate is not usable; what was in use stays so");
                 }
                 seen.error = Some(error);
             }
         }
     }
 
-    fn current(&self) -> Current {
+    fn current(&self) -> Option<Current> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current().key)
+        self.current().map(|current| current.key)
     }
 }
 

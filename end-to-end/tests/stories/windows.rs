@@ -26,7 +26,7 @@ impl World {
     }
 
     fn windows_release(&self, version: &str) -> Release {
-        let release = Release::new(version, self.folder.path()).onto(&self.plant).file("assets/new.txt", version);
+        let release = self.release(version);
         let release = release.migration("0002_add_alarms.sql", "CREATE TABLE alarms (id integer PRIMARY KEY);");
         release.migration("0002_add_alarms.down.sql", "DROP TABLE alarms;")
     }
@@ -56,7 +56,7 @@ fn a_plant_collects_is_pulled_from_updated_and_falls_back() {
 
     let current = world.plant.boot_record().current;
     let keygen = end_to_end::windows::built("keygen");
-    let bad = world.windows_release("0.3.0").program("collector.exe", &keygen).publish(&world.headquarters);
+    let bad = world.release("0.3.0").program("collector.exe", &keygen).publish(&world.headquarters);
     world.headquarters.deliver(world.plant.agent_port(), &bad).good();
     world.plant.approve_update();
     let line = world.plant.wait_for_attempt(2, ATTEMPT);

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use maud::{Markup, html};
 
 use crate::Portal;
 use crate::language::{Words, fill};
 use crate::live::{LiveValue, Snapshot, Trouble};
+use crate::query::Query;
 use crate::visitor::Visitor;
 
 use super::{Looking, View, layout};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use form_urlencoded::Serializer;
@@ -16,6 +16,7 @@ use crate::Portal;
 use crate::language::{Words, fill};
 use crate::live::Snapshot;
 use crate::plant_link::{Columns, NoAnswer, Stretch};
+use crate::query::Query;
 use crate::visitor::Visitor;
 
 use super::readings::{measured, quality};
@@ -70,12 +71,24 @@ impl Asked {
     }
 }
 
-pub async fn page(State(portal): State<Arc<Portal>>, visitor: Visitor, Query(asked): Query<Asked>) -> Markup {
+pub async fn page(State(portal): State<Arc<Portal>>, visitor: Visitor, Query(asked): Query<Asked>) -> Response {
     let words = visitor.words();
     let stretch = asked.stretch(Timestamp::now());
+    let snapshot = portal.live.current().await;
+    // One that has a value now is known; only of others anybody else is asked.
+    if !snapshot.values.iter().any(|value| value.tag == asked.tag)
+        && matches!(portal.link.trend(&stretch, 1).await, Err(NoAnswer::NoSuchTag))
+    {
+        let body = html! {
+            h1.tag { (asked.tag) }
+            p { (words.no_such_tag) }
+            p { a.button href=(View::Readings.path()) { (words.all_tags) } }
+        };
+        return (StatusCode::NOT_FOUND, layout::page(&portal, visitor, View::Trend, &body)).into_response();
+    }
     let body = html! {
         h1.tag { (asked.tag) }
-        div #live { (fragment(&portal.live.current().await, &asked.tag, words)) }
+        div #live { (fragment(&snapshot, &asked.tag, words)) }
         nav.spans aria-label=(words.period) {
             @for (name, seconds) in SPANS {
                 @let chosen = asked.ends_now() && asked.span.as_deref().unwrap_or(USUAL_SPAN) == name;
@@ -91,7 +104,7 @@ pub async fn page(State(portal): State<Arc<Portal>>, visitor: Visitor, Query(ask
             " " a.button href=(View::Readings.path()) { (words.all_tags) }
         }
     };
-    layout::page(&portal, visitor, View::Trend, &body)
+    layout::page(&portal, visitor, View::Trend, &body).into_response()
 }
 
 /// The value now.

@@ -62,7 +62,7 @@ struct PackageArguments {
     /// Only for plants that run this version or a later one
     #[arg(long, value_name = "V")]
     min_version: Option<String>,
-    /// linux-x86_64, windows-x86_64 or any; without it this platform, or any if there is no program among the files
+    /// linux-x86_64, windows-x86_64 or any; without it Windows for *.exe, this platform for other programs, and any if there is none among the files
     #[arg(long, value_name = "P")]
     platform: Option<String>,
     /// When it was made, in RFC 3339 form; without it the time of the newest input

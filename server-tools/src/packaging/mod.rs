@@ -56,13 +56,19 @@ pub fn publish(order: &Order, keys: &[PrivateKey], quiet: bool) -> Result<Publis
     if contents.files.is_empty() && contents.migrations.is_empty() && order.remove.is_empty() {
         return Err(Failure::usage("there is nothing to pack; name what is new with --files"));
     }
-    let has_programs = contents.files.iter().any(|(_, _, executable)| *executable);
+    let mut programs = contents.files.iter().filter(|(_, _, executable)| *executable).map(|(name, ..)| name.as_str());
+    // On Windows a program is known by its name alone, so that is sure; others are taken for this system's.
+    let usual = match programs.next() {
+        None => Platform::ANY.to_owned(),
+        Some(first) if programs.chain([first]).all(|name| name.ends_with(".exe")) => "windows-x86_64".to_owned(),
+        Some(_) => Platform::here(),
+    };
     let mut manifest = Manifest {
         format: FORMAT,
         kind: Kind::Program,
         product: PRODUCT.to_owned(),
         version: version.clone(),
-        platform: platform(order, has_programs)?,
+        platform: platform(order, usual)?,
         created: created(order, &contents)?,
         files: gather::listed(&contents)?,
         migrations: Vec::new(),
@@ -107,11 +113,8 @@ fn not_written(error: PackError, path: &Path) -> Failure {
     }
 }
 
-fn platform(order: &Order, has_programs: bool) -> Result<String, Failure> {
-    let platform = order.platform.clone().unwrap_or_else(|| match has_programs {
-        true => Platform::here(),
-        false => Platform::ANY.to_owned(),
-    });
+fn platform(order: &Order, usual: String) -> Result<String, Failure> {
+    let platform = order.platform.clone().unwrap_or(usual);
     match Platform::ALL.contains(&platform.as_str()) {
         true => Ok(platform),
         false => {

@@ -34,8 +34,8 @@ struct State {
     unlicensed: Option<String>,
     /// What is wrong in the configuration, and therefore not taken up.
     mistake: Option<String>,
-    /// Why no update can be verified.
-    update_keys: Option<String>,
+    /// Files without which one thing or another is not done.
+    unusable: Vec<String>,
     /// What each child said last when it ended by itself.
     last_words: BTreeMap<String, String>,
     phase: Phase,
@@ -77,7 +77,7 @@ impl Board {
             restarts: BTreeMap::new(),
             unlicensed: None,
             mistake: None,
-            update_keys: None,
+            unusable: Vec::new(),
             last_words: BTreeMap::new(),
             phase: record.phase,
             versions: BTreeMap::new(),
@@ -101,8 +101,7 @@ impl Board {
             }
             status.problems = problems(&status, state.unlicensed.as_deref(), &state.last_words);
             let mistake = state.mistake.as_ref().map(|mistake| format!("{mistake}; until that is mended, {OLD}"));
-            let update_keys = state.update_keys.as_ref().map(|why| format!("no update is taken: {why}"));
-            status.problems.extend(mistake.into_iter().chain(update_keys));
+            status.problems.extend(mistake.into_iter().chain(state.unusable.iter().cloned()));
             status
         })
     }
@@ -283,9 +282,9 @@ impl Board {
         self.with(|state| state.mistake = mistake);
     }
 
-    /// Why no update can be verified; `None` if it can.
-    pub fn update_keys(&self, missing: Option<String>) {
-        self.with(|state| state.update_keys = missing);
+    /// Files without which one thing or another is not done, in words for the operator.
+    pub fn unusable_files(&self, unusable: Vec<String>) {
+        self.with(|state| state.unusable = unusable);
     }
 
     pub fn is_licensed(&self) -> bool {

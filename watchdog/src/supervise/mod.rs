@@ -15,6 +15,7 @@ use std::time::Duration;
 use axum::routing::get;
 use axum::{Json, Router};
 use config::{InstallRoot, Settings};
+use daemon::server::Certificate;
 use daemon::{Control, Health};
 use durable::Access;
 use protocol::Failure;
@@ -106,7 +107,7 @@ pub async fn supervise(root: &InstallRoot) -> Result<(), Failure> {
         }
     }
     let mut phase = record.phase;
-    board.update_keys(missing_update_keys(root, &configuration));
+    board.unusable_files(unusable_files(root, &configuration.settings()));
     while tokio::time::timeout(LOOK_EVERY, control.stopped()).await.is_err() {
         journal.look_at_clock();
         follow_restart_flag(root, &journal, &orders);
@@ -201,7 +202,7 @@ fn take_up_configuration(
         board.journal.note(EventKind::PinChanged, "on_site", "");
     }
     if files_changed {
-        board.update_keys(missing_update_keys(root, configuration));
+        board.unusable_files(unusable_files(root, &configuration.settings()));
     }
     if mistake_changed {
         let mistake = configuration.mistake();
@@ -236,10 +237,20 @@ fn take_up_configuration(
     }
 }
 
-/// Why no update can be verified, and so none is taken.
-fn missing_update_keys(root: &InstallRoot, configuration: &Configuration) -> Option<String> {
-    let record = updater::settle::read(root).ok()?;
-    updater::trusted_keys::read(root, &configuration.settings(), &record).err().map(|failure| failure.message)
+/// Files without which the plant runs, but something is not done.
+fn unusable_files(root: &InstallRoot, settings: &Settings) -> Vec<String> {
+    let record = updater::settle::read(root).ok();
+    let keys = record.and_then(|record| updater::trusted_keys::read(root, settings, &record).err());
+    let mut unusable: Vec<String> =
+        keys.map(|failure| format!("no update is taken: {}", failure.message)).into_iter().collect();
+    if !settings.portal_bind.is_loopback() {
+        let [certificate, key] = [&settings.portal_cert_file, &settings.portal_key_file].map(|file| root.resolve(file));
+        let pair = Certificate::load(&certificate, &key).err();
+        // Neither is there before the portal's first start, which makes them.
+        let pair = pair.filter(|_| certificate.exists() || key.exists());
+        unusable.extend(pair.map(|failure| format!("the portal is shown on this PC alone: {}", failure.message)));
+    }
+    unusable
 }
 
 /// Removed first, so that a restart that fails is not asked for again and again.
