@@ -139,7 +139,9 @@ impl Bench {
         fs::write(work.join("0002_add_alarms.sql"), "CREATE TABLE alarms (id integer PRIMARY KEY);").expect("writable");
         fs::write(work.join("0002_add_alarms.down.sql"), "DROP TABLE alarms;").expect("a writable folder");
         let mut publish = program("publish");
-        publish.args(["--version", "1.1.0", "--files", &collector, "assets", "--json", "--base"]).arg(&work);
+        // Taken in here, and applied wherever the programs run.
+        publish.args(["--version", "1.1.0", "--platform", "any", "--files", &collector, "assets", "--json", "--base"]);
+        publish.arg(&work);
         publish
             .arg("--migrations")
             .args(["0002_add_alarms.sql", "0002_add_alarms.down.sql"].map(|name| work.join(name)));

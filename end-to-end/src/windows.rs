@@ -33,30 +33,49 @@ const OPTIMISED: [&str; 7] = ["argon2", "blake2", "crc32fast", "libsqlite3-sys",
 const LEFT_OUT: [&str; 4] = ["end-to-end", "private-postgres", "packaging", "readings"];
 
 /// Debian's cargo with this verb on all programs, for Windows.
-pub fn cargo(verb: &str, arguments: &[&str]) -> Command {
+fn cargo(verb: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("/usr/bin/cargo");
     command.args([verb, "--quiet", "-Zbuild-std=std,panic_unwind", "--target", TARGET, "--workspace"]);
     command.args(LEFT_OUT.iter().flat_map(|package| ["--exclude", *package]));
     command.arg("--target-dir").arg(target()).args(arguments).current_dir(workspace()).stdin(Stdio::null());
+    // Debian's own pair of compiler and source; the caller's toolchain has no source to build the library from.
+    command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").env("CARGO", "/usr/bin/cargo");
+    command.env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTFLAGS");
+    command
+}
+
+/// The same for a moment's use.
+fn cargo_for_tests(verb: &str, arguments: &[&str]) -> Command {
+    let mut command = cargo(verb, arguments);
     command.args(["--config", "profile.dev.package.\"*\".opt-level=0"]);
     for package in OPTIMISED {
         command.args(["--config", &format!("profile.dev.package.{package}.opt-level=2")]);
     }
-    // Debian's own pair of compiler and source; the caller's toolchain has no source to build the library from.
-    command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").env("CARGO", "/usr/bin/cargo");
     command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_DEV_STRIP", "symbols");
-    command.env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTFLAGS");
     command
 }
 
 /// Builds all programs, with the features that tests have, so that nothing is compiled twice.
 pub fn build() -> Command {
-    cargo("build", &["--bins", "--test", "packages"])
+    cargo_for_tests("build", &["--bins", "--test", "packages"])
+}
+
+/// Builds what people install, optimised, and takes twenty minutes for it on two cores.
+pub fn release_build() -> Command {
+    cargo("build", &["--bins", "--release"])
+}
+
+/// Packages as they are verified on Windows, under Wine.
+pub fn package_tests() -> Command {
+    under_wine(cargo_for_tests("test", &["--test", "packages"]))
 }
 
 /// Unit tests of all crates, and those of packages, under Wine.
 pub fn unit_tests() -> Command {
-    let mut command = cargo("test", &["--lib", "--test", "packages"]);
+    under_wine(cargo_for_tests("test", &["--lib", "--test", "packages"]))
+}
+
+fn under_wine(mut command: Command) -> Command {
     wine_environment(&mut command);
     command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", LOADER);
     command

@@ -1,9 +1,10 @@
-//! What people install: `cargo deb` makes Debian packages.
+//! What people install: `cargo deb` makes Debian packages, `cargo windows --zip` an archive for Windows.
 //!
 //! Given the executables of a release build, or of another with `--programs`, it lays out what a package brings beside its
 //! scripts in `debian/`, and has `dpkg-deb` pack it.
 
 mod debian;
+mod windows;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -35,18 +36,35 @@ enum Verb {
         #[arg(long, default_value = "xz")]
         compression: String,
     },
+    /// Make the archive for Windows; `cargo windows --zip` builds its programs first
+    Zip {
+        /// Executables to pack
+        #[arg(long, value_name = "DIR", default_value = "target/windows/x86_64-pc-windows-gnu/release")]
+        programs: PathBuf,
+        /// Where the archive goes
+        #[arg(long, value_name = "DIR", default_value = "target/windows")]
+        out: PathBuf,
+        /// What the archive says that it is
+        #[arg(long, value_name = "VERSION", default_value = env!("CARGO_PKG_VERSION"))]
+        package_version: String,
+    },
 }
 
 fn main() -> ExitCode {
-    let Verb::Deb { programs, out, package_version, compression } = Arguments::parse().verb;
-    let made = programs.map_or_else(release_build, Ok).and_then(|programs| {
-        debian::PACKAGES
-            .iter()
-            .map(|package| debian::make(package, &programs, &out, &package_version, &compression))
-            .collect::<Result<Vec<PathBuf>, String>>()
-    });
+    let made = match Arguments::parse().verb {
+        Verb::Deb { programs, out, package_version, compression } => {
+            programs.map_or_else(release_build, Ok).and_then(|programs| {
+                let packages = debian::PACKAGES.iter();
+                packages.map(|package| debian::make(package, &programs, &out, &package_version, &compression)).collect()
+            })
+        }
+        Verb::Zip { programs, out, package_version } => {
+            windows::make(&programs, &out, &package_version).map(|archive| vec![archive])
+        }
+    };
     match made {
         Ok(made) => {
+            let made: Vec<PathBuf> = made;
             made.iter().for_each(|package| println!("{}", package.display()));
             ExitCode::SUCCESS
         }

@@ -175,7 +175,7 @@ fn with_port(address: &str) -> Option<String> {
             let port: u16 = port.parse().ok().filter(|port| *port > 0 && is_one_address)?;
             Some(format!("{host}:{port}"))
         }
-        Some((host, _)) if host.is_empty() => None,
+        Some(("", _)) => None,
         _ => Some(format!("{address}:{DEFAULT_PORT}")),
     }
 }

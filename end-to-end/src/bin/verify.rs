@@ -66,6 +66,7 @@ fn verify(arguments: &Arguments) -> Result<(), String> {
     ];
     if !arguments.no_windows {
         steps.push(("build for Windows", windows::build()));
+        steps.push(("packages on Windows", windows::package_tests()));
     }
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["check", "seconds"]);

@@ -1,7 +1,7 @@
 //! `cargo windows`: every program built for Windows, and tried under Wine. It installs with apt what is missing, or says
 //! exactly what.
 
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use clap::Parser;
@@ -17,6 +17,9 @@ struct Arguments {
     /// Build only, and run nothing
     #[arg(long)]
     build: bool,
+    /// Make what people install: an optimised build, packed as target/windows/plantlink_<version>_windows-x86_64.zip
+    #[arg(long, conflicts_with = "build")]
+    zip: bool,
 }
 
 fn main() -> ExitCode {
@@ -30,21 +33,31 @@ fn main() -> ExitCode {
     }
 }
 
+/// Its name, and what makes its command, which may need what an earlier one has built.
+type Step = (&'static str, fn() -> Command);
+
 fn windows(arguments: &Arguments) -> Result<(), String> {
     let needs = [&windows::BUILD_NEEDS[..], &windows::RUN_NEEDS];
     install(&needs.concat())?;
-    let mut steps = vec![("build", windows::build())];
-    if !arguments.build {
-        steps.push(("unit tests", windows::unit_tests()));
-        let stories = ["test", "--workspace", "--test", "stories", "--", "--ignored", "--nocapture", "windows::"];
-        steps.push(("stories", cargo(&stories)));
+    let mut steps: Vec<Step> = Vec::new();
+    if arguments.zip {
+        steps.push(("optimised build", windows::release_build));
+        steps.push(("archive", || cargo(&["run", "--quiet", "--bin", "packaging", "--", "zip"])));
+    } else {
+        steps.push(("build", windows::build));
+    }
+    if !arguments.build && !arguments.zip {
+        steps.push(("unit tests", windows::unit_tests));
+        steps.push(("stories", || {
+            cargo(&["test", "--workspace", "--test", "stories", "--", "--ignored", "--nocapture", "windows::"])
+        }));
     }
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["step", "seconds"]);
-    for (name, mut command) in steps {
+    for (name, step) in steps {
         println!("==> {name}");
         let started = Instant::now();
-        let status = command.stdin(Stdio::null()).status().map_err(|error| format!("{name}: {error}"))?;
+        let status = step().stdin(Stdio::null()).status().map_err(|error| format!("{name}: {error}"))?;
         if !status.success() {
             return Err(format!("{name} failed"));
         }
