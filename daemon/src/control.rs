@@ -179,11 +179,15 @@ async fn stop_at_signal(stop: watch::Sender<bool>) {
     }
     #[cfg(windows)]
     {
-        use tokio::signal::windows::{ctrl_break, ctrl_c};
+        use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
         let (Ok(mut brk), Ok(mut c)) = (ctrl_break(), ctrl_c()) else { return };
+        // A console window that is closed, or a machine that goes down, leaves five seconds.
+        let (Ok(mut close), Ok(mut shutdown)) = (ctrl_close(), ctrl_shutdown()) else { return };
         tokio::select! {
             _ = brk.recv() => {}
             _ = c.recv() => {}
+            _ = close.recv() => {}
+            _ = shutdown.recv() => {}
         }
     }
     stop.send_replace(true);

@@ -55,29 +55,41 @@ pub fn create_new(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     sync_folder_of(path)
 }
 
-/// Renames within one file system, durably: when it returns, the new name survives a power cut.
-///
-/// On Windows a virus scanner may hold a new file for a moment, so a refusal is retried for up to five seconds; and a target
-/// that is read-only is replaced all the same, as on Unix.
+/// Renames within one file system, durably: when it returns, the new name survives a power cut. On Windows a target that is
+/// read-only is replaced all the same, as on Unix.
 ///
 /// # Errors
 /// Those of the file system, with both paths in the message.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    let mut pauses = if cfg!(windows) { [50, 100, 250, 600, 1000, 1500, 1500].as_slice() } else { &[] }.iter();
-    loop {
-        match fs::rename(from, to) {
-            Ok(()) => return sync_folder_of(to),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match pauses.next() {
-                Some(milliseconds) => {
-                    // Where that is not the reason, the next try tells.
-                    let _ = make_writable(to);
-                    std::thread::sleep(Duration::from_millis(*milliseconds));
-                }
-                None => return Err(name_error("rename to", to, error)),
-            },
-            Err(error) => return Err(name_error("rename to", to, error)),
+    let renamed = patiently(|| {
+        fs::rename(from, to).or_else(|error| match make_writable(to) {
+            Ok(true) => fs::rename(from, to),
+            _ => Err(error),
+        })
+    });
+    renamed.map_err(|error| name_error("rename to", to, error))?;
+    sync_folder_of(to)
+}
+
+/// Tries again, for up to five seconds, what is refused because a virus scanner or the like holds the file, as on Windows
+/// they do for a moment after it was made.
+fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    const PAUSES: &[u64] = if cfg!(windows) { &[50, 100, 250, 600, 1000, 1500, 1500] } else { &[] };
+    for milliseconds in PAUSES {
+        match attempt() {
+            Err(error) if is_held(&error) => std::thread::sleep(Duration::from_millis(*milliseconds)),
+            ended => return ended,
         }
     }
+    attempt()
+}
+
+/// Of Windows alone: access denied, a sharing or a lock violation.
+fn is_held(error: &io::Error) -> bool {
+    const SHARING_VIOLATION: i32 = 32;
+    const LOCK_VIOLATION: i32 = 33;
+    error.kind() == io::ErrorKind::PermissionDenied
+        || matches!(error.raw_os_error(), Some(SHARING_VIOLATION | LOCK_VIOLATION))
 }
 
 /// Copies a file durably, with its permissions. Killed half-way it leaves a part under the name, which only then is to
@@ -96,19 +108,20 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     copied.map_err(|error| name_error("copy to", to, error))
 }
 
-/// Takes the read-only attribute of Windows away, which would keep a file from being replaced; not a right of Unix.
-fn make_writable(path: &Path) -> io::Result<()> {
-    #[cfg(windows)]
-    {
-        let mut permissions = fs::metadata(path)?.permissions();
-        if permissions.readonly() {
-            permissions.set_readonly(false);
-            fs::set_permissions(path, permissions)?;
-        }
+/// Takes the read-only attribute of Windows away, which would keep a file from being replaced; whether it was there. Not a
+/// right of Unix.
+fn make_writable(path: &Path) -> io::Result<bool> {
+    if !cfg!(windows) {
+        return Ok(false);
     }
-    #[cfg(not(windows))]
-    let _ = path;
-    Ok(())
+    let mut permissions = fs::metadata(path)?.permissions();
+    let was_readonly = permissions.readonly();
+    if was_readonly {
+        #[allow(clippy::permissions_set_readonly_false, reason = "of Windows, where it opens the file to nobody else")]
+        permissions.set_readonly(false);
+        fs::set_permissions(path, permissions)?;
+    }
+    Ok(was_readonly)
 }
 
 /// Removes a file, durably; one that is not there is no error.
@@ -116,7 +129,7 @@ fn make_writable(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of the file system, with the path in the message.
 pub fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+    match patiently(|| fs::remove_file(path)) {
         Ok(()) => sync_folder_of(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(name_error("remove", path, error)),
@@ -211,7 +224,7 @@ fn sibling(path: &Path, ending: &str) -> PathBuf {
 
 fn create(path: &Path, access: Access) -> io::Result<File> {
     // A leftover may carry other permissions: it is removed, not reused.
-    if let Err(error) = fs::remove_file(path)
+    if let Err(error) = patiently(|| fs::remove_file(path))
         && error.kind() != io::ErrorKind::NotFound
     {
         return Err(error);
@@ -299,5 +312,73 @@ mod tests {
             }
             done.store(true, std::sync::atomic::Ordering::Relaxed);
         });
+    }
+
+    /// As a virus scanner holds a file: others may read it, and nobody may replace it.
+    #[cfg(windows)]
+    fn hold(path: &Path) -> File {
+        use std::os::windows::fs::OpenOptionsExt as _;
+        const FILE_SHARE_READ: u32 = 1;
+        File::options().read(true).share_mode(FILE_SHARE_READ).open(path).unwrap()
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_file_that_a_scanner_holds_for_a_moment_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        replace(&path, b"old", Access::Shared).unwrap();
+        let held = hold(&path);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(500));
+                drop(held);
+            });
+            replace(&path, b"new", Access::Shared).unwrap();
+        });
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_file_that_a_scanner_does_not_let_go_of_stays_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        replace(&path, b"old", Access::Shared).unwrap();
+        let held = hold(&path);
+        let started = std::time::Instant::now();
+        let error = replace(&path, b"new", Access::Shared).unwrap_err();
+        assert!(error.to_string().contains("state.json"), "{error}");
+        assert!((3..10).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+        drop(held);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        replace(&path, b"new", Access::Shared).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_read_only_is_replaced_and_copied() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, copied] = ["state.json", "copy.json"].map(|name| folder.path().join(name));
+        replace(&path, b"old", Access::Shared).unwrap();
+        let mut permissions = fs::metadata(&path).unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&path, permissions).unwrap();
+        copy(&path, &copied).unwrap();
+        replace(&path, b"new", Access::Shared).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&copied).unwrap()), (b"new".to_vec(), b"old".to_vec()));
+    }
+
+    #[test]
+    fn long_paths_with_spaces_and_other_alphabets_are_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join(["Завод № 1 with spaces"; 16].iter().collect::<PathBuf>());
+        fs::create_dir_all(&deep).unwrap();
+        let path = deep.join("state.json");
+        assert!(path.as_os_str().len() > 300);
+        replace(&path, b"old", Access::Shared).unwrap();
+        replace(&path, b"new", Access::Private).unwrap();
+        copy(&path, &deep.join("copy.json")).unwrap();
+        assert_eq!(fs::read(deep.join("copy.json")).unwrap(), b"new");
     }
 }

@@ -6,9 +6,13 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use config::Settings;
+#[cfg(windows)]
+use process_wrap::tokio::CreationFlags;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+#[cfg(windows)]
+use windows::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
 
 use crate::configuration::Configuration;
 
@@ -50,8 +54,9 @@ impl Process {
         command.wrap(KillOnDrop);
         #[cfg(unix)]
         command.wrap(process_wrap::tokio::ProcessGroup::leader());
+        // In a group of its own, as on Unix, a Ctrl-C at the console reaches it through its parent alone, in order.
         #[cfg(windows)]
-        command.wrap(process_wrap::tokio::JobObject);
+        command.wrap(CreationFlags(CREATE_NEW_PROCESS_GROUP)).wrap(process_wrap::tokio::JobObject);
         let mut child = command.spawn()?;
         let input = child.stdin().take();
         let lines = child.stdout().take().ok_or_else(|| io::Error::other("a child without standard output"))?;

@@ -202,6 +202,27 @@ fn other_machines_look_by_tls_alone_and_are_counted_apart() {
         curl(&["-v", "--stderr", "-", &there]).contains("of-the-plants-own-ca").then_some(())
     });
     assert_eq!(world.plant.pid("portal"), before);
+
+    // Without a good one the operator keeps his pages, also across a restart, and nobody else has any.
+    let good = std::fs::read(folder.join("cert.pem")).unwrap();
+    std::fs::write(folder.join("cert.pem"), "no certificate").unwrap();
+    std::fs::write(world.plant.root.join("restart.flag"), "").unwrap();
+    wait_for("another portal", SOON, || {
+        let pid = world.plant.status()?.children.into_iter().find(|child| child.name == "portal")?.pid?;
+        (pid.cast_signed() != before.as_raw_nonzero().get()).then_some(())
+    });
+    world.plant.wait_until_running();
+    let here = world.plant.portal();
+    let port = here.rsplit(':').next().unwrap();
+    let there = format!("https://{own}:{port}");
+    assert_eq!(ask(&here, "GET", "/", "", "").unwrap().status, 200);
+    assert_eq!(curl(&[&there]), "");
+    wait_for("the reason in the status", SOON, || {
+        let told = |problem: &String| problem.contains("on this PC alone") && problem.contains("cert.pem");
+        world.plant.status()?.problems.iter().any(told).then_some(())
+    });
+    std::fs::write(folder.join("cert.pem"), good).unwrap();
+    wait_for("the mended certificate", SOON, || curl(&[&there]).starts_with("HTTP/1.1 200").then_some(()));
 }
 
 #[test]
@@ -338,8 +359,17 @@ fn a_trend_is_drawn_and_looked_into_and_old_pages_find_a_restarted_portal() {
     );
     let csv = csv.as_str().unwrap();
     assert!(csv.starts_with("time,tag,value,unit,quality,text\n") && csv.lines().count() > 30, "{csv}");
-    let none = browser.evaluate_later("const answer = await fetch('/api/trend?tag=none'); return answer.status;");
-    assert_eq!(none, 404);
+    for (asked, status) in [
+        ("/api/trend?tag=none", 404),
+        ("/history.csv?tag=none", 404),
+        ("/trend.svg?tag=none", 404),
+        ("/trend?tag=none", 404),
+        ("/trend?tag=line.station01.temperature&from=yesterday", 400),
+    ] {
+        let said = ask(&world.plant.portal(), "GET", asked, "", "").unwrap();
+        assert_eq!(said.status, status, "{asked}: {said:?}");
+        assert!(!said.body.contains("deserialize"), "{said:?}");
+    }
 
     browser.open(&world.page("/"));
     browser.wait_for_text("main", "Everything is running.");
