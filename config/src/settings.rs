@@ -174,11 +174,29 @@ impl Settings {
         Ok((Self::of_text(root, &text)?, text))
     }
 
+    /// As [`Self::read_file`], with the default in each place where there is a mistake: for whoever looks on from there.
+    pub fn read_as_far(root: &InstallRoot) -> (Self, Option<Mistakes>) {
+        let file = root.config_file();
+        let environment = |name: &str| std::env::var(name).ok();
+        match mistake::read(&file) {
+            Err(mistakes) => (Self::default(), Some(mistakes)),
+            Ok(text) => {
+                let (settings, mistakes) = Self::parse_as_far(&text, &file.display().to_string(), environment);
+                (settings, Some(Mistakes(mistakes)).filter(|mistakes| !mistakes.0.is_empty()))
+            }
+        }
+    }
+
     fn of_text(root: &InstallRoot, text: &str) -> Result<Self, Mistakes> {
         Self::parse(text, &root.config_file().display().to_string(), |name| std::env::var(name).ok())
     }
 
     fn parse(text: &str, file: &str, environment: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let (settings, mistakes) = Self::parse_as_far(text, file, environment);
+        if mistakes.is_empty() { Ok(settings) } else { Err(Mistakes(mistakes)) }
+    }
+
+    fn parse_as_far(text: &str, file: &str, environment: impl Fn(&str) -> Option<String>) -> (Self, Vec<Mistake>) {
         let mut settings = Self::default();
         let mut mistakes = Vec::new();
         let mut seen: Vec<(String, usize)> = Vec::new();
@@ -226,7 +244,7 @@ impl Settings {
             }
         }
         mistakes.sort_by_key(|mistake| mistake.line);
-        if mistakes.is_empty() { Ok(settings) } else { Err(Mistakes(mistakes)) }
+        (settings, mistakes)
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {

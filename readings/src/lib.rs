@@ -78,6 +78,18 @@ pub fn place(url: &str, root: &Path) -> Result<Place, StoreError> {
     )))
 }
 
+/// As [`place`], and looks at all of the URL, and at the certificate that it names.
+///
+/// # Errors
+/// [`StoreError::Configuration`].
+pub fn check_url(url: &str, root: &Path) -> Result<Place, StoreError> {
+    let place = place(url, root)?;
+    if place == Place::Postgres {
+        postgres_url::parse(url)?;
+    }
+    Ok(place)
+}
+
 /// The URL as it may be shown: without its password.
 pub fn shown_url(url: &str) -> String {
     if postgres_url::is_postgres(url) { postgres_url::shown(url) } else { url.to_owned() }

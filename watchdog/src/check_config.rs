@@ -16,38 +16,37 @@ use crate::license;
 pub fn check_config(root: &InstallRoot) -> Result<(), Failure> {
     let mut found = Vec::new();
     let mut note = |mistakes: Mistakes| found.extend(mistakes.0.iter().map(ToString::to_string));
-    let settings = Settings::read(root).map_err(&mut note).ok();
+    let (settings, mistakes) = Settings::read_as_far(root);
+    mistakes.into_iter().for_each(&mut note);
     let credentials = Credentials::read(&root.credentials_file()).map_err(&mut note).ok();
     Sources::check(root).map_err(&mut note).ok();
     let database = credentials.map(|credentials| {
         let url = credentials.require_database_url()?;
-        readings::place(&url, root.path())
+        readings::check_url(&url, root.path())
             .map_err(|error| Failure::configuration(format!("{}: {error}", root.credentials_file().display())))
     });
     if let Some(Err(failure)) = database {
         found.push(failure.message);
     }
-    if let Some(settings) = settings {
-        if let Err(error) = PublicKey::read_all(&root.resolve(&settings.server_public_key_file)) {
-            found.push(error.to_string());
-        }
-        let record = BootRecord::read(&root.boot_record()).map_err(Failure::configuration);
-        if let Err(failure) = record.and_then(|record| trusted_keys::read(root, &settings, &record)) {
+    if let Err(error) = PublicKey::read_all(&root.resolve(&settings.server_public_key_file)) {
+        found.push(error.to_string());
+    }
+    let record = BootRecord::read(&root.boot_record()).map_err(Failure::configuration);
+    if let Err(failure) = record.and_then(|record| trusted_keys::read(root, &settings, &record)) {
+        found.push(failure.message);
+    }
+    if let Err(error) = license::check(root, &settings) {
+        found.push(error);
+    }
+    let mut pairs = vec![[&settings.agent_cert_file, &settings.agent_key_file]];
+    let portal = [&settings.portal_cert_file, &settings.portal_key_file];
+    // The portal's pair is made where it is needed and neither is there.
+    if !settings.portal_bind.is_loopback() && portal.iter().any(|file| root.resolve(file).exists()) {
+        pairs.push(portal);
+    }
+    for [certificate, key] in pairs {
+        if let Err(failure) = Certificate::load(&root.resolve(certificate), &root.resolve(key)) {
             found.push(failure.message);
-        }
-        if let Err(error) = license::check(root, &settings) {
-            found.push(error);
-        }
-        let mut pairs = vec![[&settings.agent_cert_file, &settings.agent_key_file]];
-        let portal = [&settings.portal_cert_file, &settings.portal_key_file];
-        // The portal's pair is made where it is needed and neither is there.
-        if !settings.portal_bind.is_loopback() && portal.iter().any(|file| root.resolve(file).exists()) {
-            pairs.push(portal);
-        }
-        for [certificate, key] in pairs {
-            if let Err(failure) = Certificate::load(&root.resolve(certificate), &root.resolve(key)) {
-                found.push(failure.message);
-            }
         }
     }
     for mistake in &found {

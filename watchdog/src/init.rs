@@ -74,7 +74,7 @@ pub fn init(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
         }
     }
     let keys = read_keys(wish.keys.as_deref())?;
-    readings::place(&wish.database, root.path()).map_err(|error| Failure::usage(format!("--database: {error}")))?;
+    readings::check_url(&wish.database, root.path()).map_err(|error| Failure::usage(format!("--database: {error}")))?;
     for folder in FOLDERS {
         let path = root.path().join(folder);
         fs::create_dir_all(&path).map_err(|error| durable::name_error("create", &path, error))?;
