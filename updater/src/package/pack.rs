@@ -171,6 +171,8 @@ pub fn add_signature(package: &Path, key: &PrivateKey) -> Result<usize, PackErro
         file.sync_all()?;
         file.rewind()?;
         look(file, &Limits::DEFAULT)?;
+        // Windows replaces no file that is open.
+        drop(old);
         durable::rename(&temporary, package)?;
         Ok(count)
     })();

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+#[cfg(unix)]
 use std::process::Command;
 
 use protocol::Timestamp;
@@ -78,7 +79,8 @@ fn what_no_plant_would_take_is_not_packed() {
     assert!(!out.exists() && !folder.path().join("out.zip.part").exists());
 }
 
-/// The other direction of every format: somebody else's tools.
+/// The other direction of every format: somebody else's tools, which Windows has not.
+#[cfg(unix)]
 #[test]
 fn openssl_verifies_our_signature_and_we_verify_its_own() {
     let folder = tempfile::tempdir().unwrap();
