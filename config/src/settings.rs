@@ -166,19 +166,24 @@ impl Settings {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_file(root: &InstallRoot) -> Result<(Self, String), Mistakes> {
+        let text = Self::text(root)?;
+        Ok((Self::of_text(root, &text)?, text))
+    }
+
+    fn text(root: &InstallRoot) -> Result<String, Mistakes> {
         let text = mistake::read(&root.config_file())?;
         if text.len() > LONGEST_TEXT || text.contains('\0') {
             let what = format!("has more than {LONGEST_TEXT} bytes, or a zero byte; it is handed on as one text");
             return Err(Mistake { file: root.config_file().display().to_string(), line: None, what }.into());
         }
-        Ok((Self::of_text(root, &text)?, text))
+        Ok(text)
     }
 
     /// As [`Self::read_file`], with the default in each place where there is a mistake: for whoever looks on from there.
     pub fn read_as_far(root: &InstallRoot) -> (Self, Option<Mistakes>) {
         let file = root.config_file();
         let environment = |name: &str| std::env::var(name).ok();
-        match mistake::read(&file) {
+        match Self::text(root) {
             Err(mistakes) => (Self::default(), Some(mistakes)),
             Ok(text) => {
                 let (settings, mistakes) = Self::parse_as_far(&text, &file.display().to_string(), environment);

@@ -4,7 +4,7 @@
 //! running watchdog, [`portal`] is how its operator is played, [`browser`] is what he looks at, [`proxy`] cuts connections, [`python`] starts device servers from PyPI, [`release`] is a new version as a publisher makes it,
 //! [`exactly_once`] compares what HQ has with what the plant stored, [`crash_points`] kills an update wherever it
 //! changes something, [`lossy_disk`] cuts the power there, [`windows`] builds the programs for Windows and runs them, and
-//! [`needs`] is what all that needs of the system.
+//! [`needs`] is what all that needs of the system; [`steps`] runs commands and times them.
 
 #![cfg(unix)]
 
@@ -20,6 +20,7 @@ pub mod programs;
 pub mod proxy;
 pub mod python;
 pub mod release;
+pub mod steps;
 pub mod windows;
 
 use std::time::{Duration, Instant};

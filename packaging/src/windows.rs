@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io::{Seek as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use zip::ZipWriter;
@@ -35,8 +35,8 @@ pub fn make(programs: &Path, out: &Path, version: &str) -> Result<PathBuf, Strin
         zip.start_file(format!("{folder}/{name}"), SimpleFileOptions::default()).map_err(|error| failed(&error))?;
         zip.write_all(&content).map_err(|error| failed(&error))?;
     }
-    let mut file = zip.finish().map_err(|error| failed(&error))?;
-    file.rewind().and_then(|()| file.sync_all()).map_err(|error| failed(&error))?;
+    let file = zip.finish().map_err(|error| failed(&error))?;
+    file.sync_all().map_err(|error| failed(&error))?;
     Ok(archive)
 }
 

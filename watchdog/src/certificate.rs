@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use config::{InstallRoot, Settings};
+use daemon::server::Certificate;
 use durable::Access;
 use protocol::Failure;
 
@@ -67,6 +68,18 @@ pub fn make_for_portal(root: &InstallRoot, settings: &Settings) -> Result<(), Fa
     Ok(())
 }
 
+/// The portal's pair, where other machines may look and somebody has laid a part of it: before, it is about to be made.
+///
+/// # Errors
+/// It is not usable.
+pub fn check_of_portal(root: &InstallRoot, settings: &Settings) -> Result<(), Failure> {
+    let [certificate, key] = [&settings.portal_cert_file, &settings.portal_key_file].map(|file| root.resolve(file));
+    if settings.portal_bind.is_loopback() || !certificate.exists() && !key.exists() {
+        return Ok(());
+    }
+    Certificate::load(&certificate, &key).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,14 +97,14 @@ mod tests {
         make_for_portal(&root, &settings("127.0.0.1")).unwrap();
         assert!(!certificate.exists() && !key.exists(), "nobody looks from elsewhere");
         make_for_portal(&root, &settings("0.0.0.0")).unwrap();
-        daemon::server::Certificate::load(&certificate, &key).unwrap();
+        Certificate::load(&certificate, &key).unwrap();
         let laid = fs::read(&key).unwrap();
         fs::remove_file(&certificate).unwrap();
         make_for_portal(&root, &settings("0.0.0.0")).unwrap();
         assert!(!certificate.exists(), "somebody waits for his own");
         make(&certificate, &key, &["plant".to_owned()]).unwrap();
         assert_eq!(fs::read(&key).unwrap(), laid, "completed with the key that was there");
-        daemon::server::Certificate::load(&certificate, &key).unwrap();
+        Certificate::load(&certificate, &key).unwrap();
         fs::remove_file(&key).unwrap();
         make(&certificate, &key, &["plant".to_owned()]).unwrap();
         assert!(!key.exists(), "a key of ours would not be this certificate's");

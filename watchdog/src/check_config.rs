@@ -7,7 +7,7 @@ use protocol::signing::PublicKey;
 use updater::boot_record::BootRecord;
 use updater::trusted_keys;
 
-use crate::license;
+use crate::{certificate, license};
 
 /// Prints every mistake in the configuration.
 ///
@@ -38,17 +38,10 @@ pub fn check_config(root: &InstallRoot) -> Result<(), Failure> {
     if let Err(error) = license::check(root, &settings) {
         found.push(error);
     }
-    let mut pairs = vec![[&settings.agent_cert_file, &settings.agent_key_file]];
-    let portal = [&settings.portal_cert_file, &settings.portal_key_file];
-    // The portal's pair is made where it is needed and neither is there.
-    if !settings.portal_bind.is_loopback() && portal.iter().any(|file| root.resolve(file).exists()) {
-        pairs.push(portal);
-    }
-    for [certificate, key] in pairs {
-        if let Err(failure) = Certificate::load(&root.resolve(certificate), &root.resolve(key)) {
-            found.push(failure.message);
-        }
-    }
+    let [certificate, key] = [&settings.agent_cert_file, &settings.agent_key_file].map(|file| root.resolve(file));
+    let agent = Certificate::load(&certificate, &key).map(drop);
+    let pairs = [agent, certificate::check_of_portal(root, &settings)];
+    found.extend(pairs.into_iter().filter_map(Result::err).map(|failure| failure.message));
     for mistake in &found {
         println!("{mistake}");
     }

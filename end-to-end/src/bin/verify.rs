@@ -1,13 +1,12 @@
 //! `cargo verify`: everything that continuous integration checks, in one command. It installs with apt what the tests need
 //! and is missing, or says exactly what.
 
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::process::{Command, ExitCode};
 
 use clap::Parser;
-use comfy_table::{Table, presets};
 use end_to_end::needs::{Need, install};
 use end_to_end::programs::cargo;
+use end_to_end::steps::{self, Step};
 use end_to_end::windows;
 
 /// Checks everything that continuous integration checks.
@@ -52,35 +51,23 @@ fn verify(arguments: &Arguments) -> Result<(), String> {
         needs.extend(windows::RUN_NEEDS);
     }
     install(&needs)?;
-    let mut steps: Vec<(&str, Command)> = vec![
-        ("format", cargo(&["fmt", "--all", "--check"])),
-        ("clippy", cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-        ("build", cargo(&["build", "--quiet", "--workspace", "--bins"])),
-        ("tests", cargo(&["test", "--workspace"])),
+    let mut steps: Vec<Step> = vec![
+        ("format", || cargo(&["fmt", "--all", "--check"])),
+        ("clippy", || cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        ("build", || cargo(&["build", "--quiet", "--workspace", "--bins"])),
+        ("tests", || cargo(&["test", "--workspace"])),
         // Small, and unoptimised: shows that it still runs, not how fast anything is.
-        ("benchmarks", benchmarks()),
-        ("demo on SQLite", cargo(&["demo", "--once"])),
-        ("demo on PostgreSQL", cargo(&["demo", "--once", "--postgres"])),
-        ("demo of a bad update", cargo(&["demo", "--once", "--bad-update"])),
-        ("the same on PostgreSQL", cargo(&["demo", "--once", "--bad-update", "--postgres"])),
+        ("benchmarks", benchmarks),
+        ("demo on SQLite", || cargo(&["demo", "--once"])),
+        ("demo on PostgreSQL", || cargo(&["demo", "--once", "--postgres"])),
+        ("demo of a bad update", || cargo(&["demo", "--once", "--bad-update"])),
+        ("the same on PostgreSQL", || cargo(&["demo", "--once", "--bad-update", "--postgres"])),
     ];
     if !arguments.no_windows {
-        steps.push(("build for Windows", windows::build()));
-        steps.push(("packages on Windows", windows::package_tests()));
+        steps.push(("build for Windows", windows::build));
+        steps.push(("packages on Windows", windows::package_tests));
     }
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["check", "seconds"]);
-    for (name, mut command) in steps {
-        println!("==> {name}");
-        let started = Instant::now();
-        let status = command.stdin(Stdio::null()).status().map_err(|error| format!("{name}: {error}"))?;
-        if !status.success() {
-            return Err(format!("{name} failed"));
-        }
-        table.add_row([name.to_owned(), format!("{:.0}", started.elapsed().as_secs_f64())]);
-    }
-    println!("{table}\nall good");
-    Ok(())
+    steps::run(steps)
 }
 
 fn benchmarks() -> Command {

@@ -1,13 +1,12 @@
 //! `cargo windows`: every program built for Windows, and tried under Wine. It installs with apt what is missing, or says
 //! exactly what.
 
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::process::ExitCode;
 
 use clap::Parser;
-use comfy_table::{Table, presets};
 use end_to_end::needs::install;
 use end_to_end::programs::cargo;
+use end_to_end::steps::{self, Step};
 use end_to_end::windows;
 
 /// Builds every program for Windows and tries it under Wine.
@@ -33,9 +32,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// Its name, and what makes its command, which may need what an earlier one has built.
-type Step = (&'static str, fn() -> Command);
-
 fn windows(arguments: &Arguments) -> Result<(), String> {
     let needs = [&windows::BUILD_NEEDS[..], &windows::RUN_NEEDS];
     install(&needs.concat())?;
@@ -52,17 +48,5 @@ fn windows(arguments: &Arguments) -> Result<(), String> {
             cargo(&["test", "--workspace", "--test", "stories", "--", "--ignored", "--nocapture", "windows::"])
         }));
     }
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["step", "seconds"]);
-    for (name, step) in steps {
-        println!("==> {name}");
-        let started = Instant::now();
-        let status = step().stdin(Stdio::null()).status().map_err(|error| format!("{name}: {error}"))?;
-        if !status.success() {
-            return Err(format!("{name} failed"));
-        }
-        table.add_row([name.to_owned(), format!("{:.0}", started.elapsed().as_secs_f64())]);
-    }
-    println!("{table}\nall good");
-    Ok(())
+    steps::run(steps)
 }

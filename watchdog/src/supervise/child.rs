@@ -310,18 +310,12 @@ impl Mouth {
 
 /// What the child logs, line by line. Returns why it has ended, if that was the last that it said.
 pub(crate) async fn keep_log(name: &'static str, log: Option<ChildStderr>, folder: PathBuf) -> String {
-    let mut last_words = String::new();
-    let Some(log) = log else { return last_words };
-    // As a program says it that ends with a failure.
-    let farewell = format!("{name}: ");
+    let Some(log) = log else { return String::new() };
+    let mut last = Vec::new();
     let mut log = BufReader::new(log);
     let mut file = ChildLog::open(&folder, name);
     // A longer line is kept as several.
     while let Some(line) = bounded_line(&mut log, LONGEST_LOG_LINE).await {
-        last_words = match String::from_utf8_lossy(&line).trim_end().strip_prefix(&farewell) {
-            Some(words) => words.chars().take(LONGEST_LAST_WORDS).collect(),
-            None => String::new(),
-        };
         // A full disk must not block the child: its lines are then lost, and said so here.
         if let Err(error) = file
             .as_mut()
@@ -331,8 +325,12 @@ pub(crate) async fn keep_log(name: &'static str, log: Option<ChildStderr>, folde
             tracing::warn!(child = name, %error, "a log line could not be kept");
             file = ChildLog::open(&folder, name);
         }
+        last = line;
     }
-    last_words
+    // As a program says it that ends with a failure.
+    let said = String::from_utf8_lossy(&last);
+    let words = said.trim_end().strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or_default();
+    words.chars().take(LONGEST_LAST_WORDS).collect()
 }
 
 /// Tells the child how everything is, and what it has asked. Dropped, it closes the child's standard input.

@@ -15,7 +15,6 @@ use std::time::Duration;
 use axum::routing::get;
 use axum::{Json, Router};
 use config::{InstallRoot, Settings};
-use daemon::server::Certificate;
 use daemon::{Control, Health};
 use durable::Access;
 use protocol::Failure;
@@ -24,8 +23,8 @@ use tokio::sync::watch;
 use updater::boot_record::Phase;
 
 use crate::configuration::{Change, Configuration};
-use crate::license;
 use crate::status::RunFile;
+use crate::{certificate, license};
 use board::Board;
 #[cfg(windows)]
 pub(crate) use child::keep_log;
@@ -241,16 +240,10 @@ fn take_up_configuration(
 fn unusable_files(root: &InstallRoot, settings: &Settings) -> Vec<String> {
     let record = updater::settle::read(root).ok();
     let keys = record.and_then(|record| updater::trusted_keys::read(root, settings, &record).err());
-    let mut unusable: Vec<String> =
-        keys.map(|failure| format!("no update is taken: {}", failure.message)).into_iter().collect();
-    if !settings.portal_bind.is_loopback() {
-        let [certificate, key] = [&settings.portal_cert_file, &settings.portal_key_file].map(|file| root.resolve(file));
-        let pair = Certificate::load(&certificate, &key).err();
-        // Neither is there before the portal's first start, which makes them.
-        let pair = pair.filter(|_| certificate.exists() || key.exists());
-        unusable.extend(pair.map(|failure| format!("the portal is shown on this PC alone: {}", failure.message)));
-    }
-    unusable
+    let keys = keys.map(|failure| format!("no update is taken: {}", failure.message));
+    let pair = certificate::check_of_portal(root, settings).err();
+    let pair = pair.map(|failure| format!("the portal is shown on this PC alone: {}", failure.message));
+    keys.into_iter().chain(pair).collect()
 }
 
 /// Removed first, so that a restart that fails is not asked for again and again.
