@@ -71,17 +71,25 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder_of(to)
 }
 
-/// Tries again, for up to five seconds, what is refused because a virus scanner or the like holds the file, as on Windows
-/// they do for a moment after it was made.
-fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    const PAUSES: &[u64] = if cfg!(windows) { &[50, 100, 250, 600, 1000, 1500, 1500] } else { &[] };
+/// Tries again, for up to eight seconds, what is refused because a virus scanner or the like holds the file, as on Windows
+/// they do for a moment after it was made. For whoever opens a file himself; all that is done here does it.
+///
+/// # Errors
+/// Those of `attempt`.
+pub fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    const PAUSES: &[u64] = if cfg!(windows) { &[50, 100, 250, 600, 1000, 1500, 2000, 2500] } else { &[] };
     for milliseconds in PAUSES {
         match attempt() {
             Err(error) if is_held(&error) => std::thread::sleep(Duration::from_millis(*milliseconds)),
             ended => return ended,
         }
     }
-    attempt()
+    attempt().map_err(|error| match cfg!(windows) && is_held(&error) {
+        true => {
+            io::Error::new(error.kind(), format!("{error}; another program holds it, a virus scanner for instance"))
+        }
+        false => error,
+    })
 }
 
 /// Of Windows alone: access denied, a sharing or a lock violation.
@@ -98,14 +106,40 @@ fn is_held(error: &io::Error) -> bool {
 /// # Errors
 /// Those of the file system, with the target's path in the message.
 pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let copied = fs::copy(from, to).and_then(|_| {
+    patiently(|| fs::copy(from, to)).map_err(|error| name_error("copy to", to, error))?;
+    flush(to)
+}
+
+/// What was written to a file survives a power cut from here on.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn flush(path: &Path) -> io::Result<()> {
+    let flushed = patiently(|| {
         // Windows flushes only what may be written to, and what was read-only is so in its copy.
         if cfg!(windows) {
-            make_writable(to)?;
+            make_writable(path)?;
         }
-        OpenOptions::new().read(true).write(cfg!(windows)).open(to)?.sync_all()
+        OpenOptions::new().read(true).write(cfg!(windows)).open(path)?.sync_all()
     });
-    copied.map_err(|error| name_error("copy to", to, error))
+    flushed.map_err(|error| name_error("flush", path, error))
+}
+
+/// Removes a folder with all that is in it, or a file; one that is not there is no error.
+///
+/// # Errors
+/// Those of the file system, with the path in the message.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let removed = patiently(|| match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_dir() => fs::remove_file(path),
+        _ => fs::remove_dir_all(path),
+    });
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(name_error("remove", path, error)),
+        // Also of one that is gone already: whoever removed it may have been killed before this.
+        _ if path.parent().is_none_or(Path::exists) => sync_folder_of(path),
+        _ => Ok(()),
+    }
 }
 
 /// Takes the read-only attribute of Windows away, which would keep a file from being replaced; whether it was there. Not a
@@ -203,7 +237,7 @@ pub fn open_plain(path: &Path) -> io::Result<File> {
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         options.custom_flags(flags.bits().cast_signed());
     }
-    let file = options.open(path).map_err(named)?;
+    let file = patiently(|| options.open(path)).map_err(named)?;
     match file.metadata().map_err(named)?.is_file() {
         true => Ok(file),
         false => Err(named(io::Error::other("it is no plain file"))),
@@ -349,7 +383,7 @@ mod tests {
         let started = std::time::Instant::now();
         let error = replace(&path, b"new", Access::Shared).unwrap_err();
         assert!(error.to_string().contains("state.json"), "{error}");
-        assert!((3..10).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+        assert!((6..15).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
         drop(held);
         assert_eq!(fs::read(&path).unwrap(), b"old");
         replace(&path, b"new", Access::Shared).unwrap();

@@ -268,7 +268,7 @@ impl Bench {
     /// # Panics
     /// If strace cannot be run.
     pub fn run_and_kill(&self, what: Run, calls: &str, occurrence: u32) -> Option<i32> {
-        started(traced(&["-f", "-qq", "-o", "/dev/null"], calls, Some(occurrence), &self.command(what)))
+        run_and_kill(&self.command(what), calls, occurrence)
     }
 
     /// How often its busiest thread makes one of these system calls.
@@ -276,16 +276,7 @@ impl Bench {
     /// # Panics
     /// If strace cannot be run, or it does not end well.
     pub fn count(&self, what: Run, calls: &str) -> u32 {
-        let log = self.folder.join("strace.log");
-        let to = log.to_string_lossy();
-        assert_eq!(started(traced(&["-f", "-qq", "-o", &to], calls, None, &self.command(what))), Some(0));
-        let mut threads: BTreeMap<String, u32> = BTreeMap::new();
-        for line in fs::read_to_string(&log).expect("strace has written a log").lines() {
-            if let Some((thread, _)) = line.split_once(' ').filter(|(_, call)| call.contains('(')) {
-                *threads.entry(thread.to_owned()).or_default() += 1;
-            }
-        }
-        threads.into_values().max().unwrap_or(0)
+        count(&self.command(what), calls, &self.folder.join("strace.log"))
     }
 
     /// `watchdog`, as it runs on this kind of plant PC.
@@ -414,6 +405,31 @@ pub fn run_with(executable: &Path, arguments: &[String], injection: &Injection) 
         command.arg(executable).args(arguments);
         command
     })
+}
+
+/// Runs a command and kills it when one of its threads makes one of these system calls for the so-manieth time, counted from
+/// one; its exit code, `None` if it was killed.
+///
+/// # Panics
+/// If strace cannot be run.
+pub fn run_and_kill(command: &Command, calls: &str, occurrence: u32) -> Option<i32> {
+    started(traced(&["-f", "-qq", "-o", "/dev/null"], calls, Some(occurrence), command))
+}
+
+/// How often the busiest thread of a command makes one of these system calls.
+///
+/// # Panics
+/// If strace cannot be run, or the command does not end well.
+pub fn count(command: &Command, calls: &str, log: &Path) -> u32 {
+    let to = log.to_string_lossy();
+    assert_eq!(started(traced(&["-f", "-qq", "-o", &to], calls, None, command)), Some(0));
+    let mut threads: BTreeMap<String, u32> = BTreeMap::new();
+    for line in fs::read_to_string(log).expect("strace has written a log").lines() {
+        if let Some((thread, _)) = line.split_once(' ').filter(|(_, call)| call.contains('(')) {
+            *threads.entry(thread.to_owned()).or_default() += 1;
+        }
+    }
+    threads.into_values().max().unwrap_or(0)
 }
 
 /// A command under strace, which kills it at an occurrence of these calls.

@@ -16,6 +16,7 @@ mod postgres_url;
 mod reading;
 mod retention;
 mod rollup;
+pub mod sqlite_file;
 mod sqlite_store;
 mod store;
 mod tags;

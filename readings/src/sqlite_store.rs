@@ -15,6 +15,7 @@ use crate::migrations::{self, Applied, Schema};
 use crate::reading::{Quality, Reading};
 use crate::retention::{self, BatchRow, Chosen, GapRow, Retirement};
 use crate::rollup::{self, MINUTE, Rolling, Rollup, Values};
+use crate::sqlite_file;
 use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
 use crate::tags::{Ids, Tag, Tags};
 use crate::trend::{self, Snapshot, Trend, TrendQuery};
@@ -52,8 +53,7 @@ impl SqliteStore {
             StoreError::Disk(text) => StoreError::Disk(format!("{}: {text}", path.display())),
             other => other,
         };
-        let mut connection = Connection::open(path).map_err(named)?;
-        connection.busy_timeout(BUSY).map_err(named)?;
+        let mut connection = sqlite_file::open(path, BUSY, false).map_err(named)?;
         // Of a new file, before anything is in it: so that room can be given back ([`Store::give_back`]).
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(named)?;
         switch_to_wal(&connection).map_err(named)?;

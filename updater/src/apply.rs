@@ -103,7 +103,7 @@ fn take_package(
         return Err(no_room(waiting.package_bytes + settings.low_disk_reserve_bytes, free));
     }
     let mut source = durable::open_plain(&from)?.take(waiting.package_bytes + 1);
-    let copied = File::create(&to).and_then(|mut file| {
+    let copied = durable::patiently(|| File::create(&to)).and_then(|mut file| {
         io::copy(&mut source, &mut file)?;
         file.sync_all()
     });
@@ -111,7 +111,7 @@ fn take_package(
     durable::sync_folder(folder)?;
     let (trust, mut situation) = situation(root, settings, record)?;
     situation.waiting = None;
-    let file = File::open(&to).map_err(|error| durable::name_error("read", &to, error))?;
+    let file = durable::patiently(|| File::open(&to)).map_err(|error| durable::name_error("read", &to, error))?;
     let package = verify(file, &trust, &limits(settings), Some(&situation)).map_err(Failure::integrity)?;
     match package.manifest_sha256() == attempt.manifest_sha256 {
         true => Ok(package),

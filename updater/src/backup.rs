@@ -14,7 +14,6 @@ use zip::{CompressionMethod, ZipWriter};
 
 use crate::boot_record::{BootRecord, Database};
 use crate::lifeline;
-use crate::patch::remove_tree;
 use crate::version_directory::{TreeFile, read_tree, tree_hash, version_id};
 
 /// `plantlink-restore.json`, which is in no version directory.
@@ -72,7 +71,8 @@ pub fn write(root: &InstallRoot, version: &Version, record: &BootRecord) -> Resu
 
 fn pack(directory: &Path, files: &[TreeFile], origin: &Origin, part: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::from(durable::name_error("write the backup", part, error));
-    let mut zip = ZipWriter::new(BufWriter::with_capacity(256 << 10, File::create(part).map_err(failed)?));
+    let mut zip =
+        ZipWriter::new(BufWriter::with_capacity(256 << 10, durable::patiently(|| File::create(part)).map_err(failed)?));
     let options =
         SimpleFileOptions::default().compression_method(CompressionMethod::Deflated).compression_level(Some(LEVEL));
     zip.start_file(ORIGIN, options.unix_permissions(0o644)).map_err(|error| failed(error.into()))?;
@@ -100,7 +100,7 @@ fn pack(directory: &Path, files: &[TreeFile], origin: &Origin, part: &Path) -> R
 fn remove_parts(folder: &Path) -> io::Result<()> {
     for path in listed(folder)? {
         if path.extension().is_some_and(|ending| ending == "part") {
-            remove_tree(&path)?;
+            durable::remove_tree(&path)?;
         }
     }
     Ok(())

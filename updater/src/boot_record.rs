@@ -232,7 +232,7 @@ impl BootRecord {
     /// [`BootRecordError`].
     pub fn read_durable(path: &Path) -> Result<Self, BootRecordError> {
         let record = Self::read(path)?;
-        OpenOptions::new().write(true).open(path)?.sync_all()?;
+        durable::flush(path)?;
         Ok(record)
     }
 
@@ -316,7 +316,7 @@ fn committed(path: &Path) -> PathBuf {
 /// In place, so that no full disk prevents it.
 fn overwrite(path: &Path, generation: u64, slot: &[u8]) -> Result<(), BootRecordError> {
     let place = if generation % 2 == 1 { 0 } else { SLOT_BYTES as u64 };
-    let mut file = OpenOptions::new().write(true).open(path)?;
+    let mut file = durable::patiently(|| OpenOptions::new().write(true).open(path))?;
     file.seek(SeekFrom::Start(place))?;
     file.write_all(slot)?;
     file.sync_all()?;
@@ -325,7 +325,7 @@ fn overwrite(path: &Path, generation: u64, slot: &[u8]) -> Result<(), BootRecord
 
 fn newest(path: &Path) -> Result<(u64, BootRecord), BootRecordError> {
     let mut bytes = Vec::new();
-    match File::open(path) {
+    match durable::patiently(|| File::open(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(BootRecordError::Missing),
         file => file?.take(2 * SLOT_BYTES as u64).read_to_end(&mut bytes)?,
     };

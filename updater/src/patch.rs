@@ -73,7 +73,7 @@ pub fn lay(root: &InstallRoot, package: &mut VerifiedPackage, running_id: &str) 
     }
     for left_over in [&new, &place] {
         // Not the running one. It may be the one before, after a restore; that is laid again as it was.
-        remove_tree(left_over)?;
+        durable::remove_tree(left_over)?;
     }
     make_folder(&new)?;
     let packed: HashSet<String> = package.manifest().files.iter().map(|file| file.path.clone()).collect();
@@ -142,19 +142,4 @@ pub(crate) fn sync_folders(folder: &Path) -> io::Result<()> {
         }
     }
     durable::sync_folder(folder)
-}
-
-/// Removes a folder with all that is in it; one that is not there is no error.
-///
-/// # Errors
-/// Those of the file system.
-pub fn remove_tree(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if !metadata.is_dir() => fs::remove_file(path),
-        _ => fs::remove_dir_all(path),
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(durable::name_error("remove", path, error)),
-        _ => durable::sync_folder_of(path),
-    }
 }

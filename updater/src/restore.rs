@@ -20,7 +20,7 @@ use crate::backup::{self, ORIGIN, Origin};
 use crate::boot_record::{Attempt, BootRecord, Database, Phase};
 use crate::database::{self, ActiveDatabase};
 use crate::package::{Limits, names};
-use crate::patch::{self, remove_tree};
+use crate::patch;
 use crate::settle::{self, Damage};
 use crate::situation::version_of;
 use crate::transition::Step;
@@ -280,8 +280,8 @@ fn lay(root: &InstallRoot, kept: &Kept, current: &str) -> Result<String, Failure
         (true, false) => return Ok(id),
         (false, _) => {}
     }
-    remove_tree(&new)?;
-    remove_tree(&old)?;
+    durable::remove_tree(&new)?;
+    durable::remove_tree(&old)?;
     patch::make_folder(&new)?;
     let unpacked = unpack(&kept.file, &new).and_then(|()| match tree_hash(&read_tree(&new)?) == *tree {
         true => Ok(patch::sync_folders(&new)?),
@@ -291,14 +291,14 @@ fn lay(root: &InstallRoot, kept: &Kept, current: &str) -> Result<String, Failure
         }
     });
     if unpacked.is_err() {
-        remove_tree(&new)?;
+        durable::remove_tree(&new)?;
         return unpacked.map(|()| id);
     }
     if place.exists() {
         durable::rename(&place, &old)?;
     }
     durable::rename(&new, &place)?;
-    remove_tree(&old)?;
+    durable::remove_tree(&old)?;
     Ok(id)
 }
 

@@ -17,7 +17,6 @@ use readings::{Place, StoreError};
 use crate::boot_record::{Attempt, BootRecord, BootRecordError, Database};
 use crate::database::{self, ActiveDatabase, copy_for};
 use crate::package::{Dialect, Limits, look, reopen};
-use crate::patch::remove_tree;
 use crate::recovery::{Action, Cause, decide};
 use crate::situation::version_of;
 use crate::transition::Step;
@@ -341,7 +340,7 @@ fn clean(root: &InstallRoot, next: &BootRecord, databases: &[PathBuf]) {
     for entry in fs::read_dir(root.versions()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name != next.current && Some(name.as_str()) != previous {
-            tell(remove_tree(&entry.path()));
+            tell(durable::remove_tree(&entry.path()));
         }
     }
     let strays = stray_copies(root, next);

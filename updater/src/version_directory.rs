@@ -71,7 +71,7 @@ pub fn read_tree(directory: &Path) -> io::Result<Vec<TreeFile>> {
 /// Those of the file system, with the path in the message.
 pub fn hash_file(path: &Path) -> io::Result<(String, u64)> {
     let named = |error| durable::name_error("read", path, error);
-    let mut file = File::open(path).map_err(named)?;
+    let mut file = durable::patiently(|| File::open(path)).map_err(named)?;
     let mut hash = Sha256::new();
     let (mut bytes, mut length) = (vec![0; 256 << 10], 0);
     loop {

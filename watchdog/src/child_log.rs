@@ -7,6 +7,8 @@ pub struct ChildLog {
     path: PathBuf,
     file: File,
     bytes: u64,
+    /// At so many bytes the file is put aside.
+    largest: u64,
 }
 
 const LARGEST: u64 = 10 << 20;
@@ -18,13 +20,17 @@ impl ChildLog {
         fs::create_dir_all(folder)?;
         let path = folder.join(format!("{child}.log"));
         let (file, bytes) = append_to(&path)?;
-        Ok(Self { path, file, bytes })
+        Ok(Self { path, file, bytes, largest: LARGEST })
     }
 
     /// One write a line, so that a kill tears none.
     pub fn line(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.bytes + line.len() as u64 + 1 > LARGEST && self.bytes > 0 {
-            self.rotate()?;
+        if self.bytes + line.len() as u64 + 1 > self.largest && self.bytes > 0 {
+            // On Windows somebody may look at it: it goes on for a while, and no line is lost.
+            match self.rotate() {
+                Ok(()) => self.largest = LARGEST,
+                Err(_) => self.largest = self.bytes + LARGEST / 10,
+            }
         }
         let mut whole = Vec::with_capacity(line.len() + 1);
         whole.extend_from_slice(line);

@@ -61,6 +61,7 @@ pub fn init(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
         );
         return Ok(());
     }
+    require_short(root.path())?;
     let programs = std::env::current_exe()
         .ok()
         .and_then(|path| path.parent().map(Path::to_owned))
@@ -107,6 +108,20 @@ pub fn init(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
     let watchdog = root.path().join(executable("watchdog"));
     println!("start it with: {} run --root {}", watchdog.display(), root.path().display());
     Ok(())
+}
+
+/// Windows starts no program in a folder whose name is longer than 258 characters, nor one that lies deeper; what is no
+/// program may have longer names.
+fn require_short(root: &Path) -> Result<(), Failure> {
+    const LONGEST: usize = 180;
+    let length = root.to_string_lossy().encode_utf16().count();
+    match !cfg!(windows) || length <= LONGEST {
+        true => Ok(()),
+        false => Err(Failure::usage(format!(
+            "the install root's name has {length} characters, and Windows starts programs only where it has {LONGEST} at most; \
+             choose a shorter one, such as C:\\Plantlink"
+        ))),
+    }
 }
 
 /// Checked before anything is written; missing ones of the three are nobody's mistake but the first's.
@@ -186,9 +201,7 @@ pub(crate) fn hash_pin(pin: &str) -> Result<String, Failure> {
 /// A version directory of the programs, under its name only when it is whole.
 fn install_version(root: &InstallRoot, programs: &Path) -> Result<String, Failure> {
     let new = root.versions().join(".new");
-    if new.exists() {
-        fs::remove_dir_all(&new).map_err(|error| durable::name_error("remove", &new, error))?;
-    }
+    durable::remove_tree(&new)?;
     fs::create_dir(&new).map_err(|error| durable::name_error("create", &new, error))?;
     for program in PROGRAMS {
         copy_program(&programs.join(executable(program)), &new.join(executable(program)))?;
@@ -197,7 +210,7 @@ fn install_version(root: &InstallRoot, programs: &Path) -> Result<String, Failur
     let id = version_id(daemon::version(), &tree_hash(&read_tree(&new)?));
     let directory = root.versions().join(&id);
     match directory.exists() {
-        true => fs::remove_dir_all(&new).map_err(|error| durable::name_error("remove", &new, error))?,
+        true => durable::remove_tree(&new)?,
         false => durable::rename(&new, &directory)?,
     }
     Ok(id)

@@ -144,6 +144,10 @@ enum Verb {
     UpgradeLauncher {
         #[command(flatten)]
         root: Root,
+        /// The service that starts it, where it has another name
+        #[cfg(windows)]
+        #[arg(long, default_value = "plantlink")]
+        name: String,
     },
     /// Name every mistake in the configuration, with file and line
     CheckConfig {
@@ -287,6 +291,11 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Restore { root, backup, pin } => restore(&InstallRoot::new(&root.root), backup.as_deref(), pin),
         Verb::MoveDatabase { root, to } => move_database(&InstallRoot::new(&root.root), &to),
         Verb::Service { verb } => verb.run(),
+        #[cfg(windows)]
+        Verb::UpgradeLauncher { root, name } => {
+            upgrade_launcher(&InstallRoot::new(&root.root), &Service { name, users: None })
+        }
+        #[cfg(not(windows))]
         Verb::UpgradeLauncher { root } => upgrade_launcher(&InstallRoot::new(&root.root)),
         Verb::CheckConfig { root } => check_config(&InstallRoot::new(&root.root)),
     }

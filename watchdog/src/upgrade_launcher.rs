@@ -1,7 +1,8 @@
 //! `watchdog upgrade-launcher`: on site, puts the running version's watchdog in the launcher's place.
 //!
 //! The one before stays beside it as `watchdog.previous`. Killed at any moment, the launcher is the old or the new one. On
-//! Windows, where a program that runs can only be renamed, there is none for a moment between two renames.
+//! Windows, where a program that runs can only be renamed, there is none for a moment; for so long the service is one of the
+//! previous launcher, which puts itself in the missing one's place when it starts.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,14 +14,16 @@ use updater::boot_record::Phase;
 use updater::settle;
 use updater::version_directory::hash_file;
 
+#[cfg(windows)]
+use crate::Service;
 use crate::executable;
 
-/// Replaces this very program, which has to be the launcher of the root.
+/// Replaces this very program, which has to be the launcher of the root. On Windows `service` is the one that starts it.
 ///
 /// # Errors
 /// An update under way, a program that does not start, or those of the disk.
-pub fn upgrade_launcher(root: &InstallRoot) -> Result<(), Failure> {
-    let launcher = root.path().join(executable("watchdog"));
+pub fn upgrade_launcher(root: &InstallRoot, #[cfg(windows)] service: &Service) -> Result<(), Failure> {
+    let launcher = launcher_of(root);
     require_launcher(&launcher)?;
     let under_way = || Failure::try_later("an update is under way; upgrade the launcher when it is over");
     let _lock = Lock::take(&root.update_lock()).map_err(|_| under_way())?;
@@ -34,9 +37,17 @@ pub fn upgrade_launcher(root: &InstallRoot) -> Result<(), Failure> {
         return Ok(());
     }
     require_that_it_starts(&new)?;
-    let previous = previous_of(&launcher);
-    copy(&launcher, &previous)?;
-    replace(&launcher, &new)?;
+    #[cfg(windows)]
+    clear(root);
+    let previous = previous_of(root);
+    // One that runs, after a power cut in here, cannot be written to, and is what it should be.
+    if !previous.exists() || hash_file(&previous)? != hash_file(&launcher)? {
+        copy(&launcher, &previous)?;
+    }
+    #[cfg(unix)]
+    replace(root, &new)?;
+    #[cfg(windows)]
+    replace(root, service, &new)?;
     println!("the launcher is the one of {} now; the one before is {}", record.current, previous.display());
     println!("it takes over when the service is restarted");
     Ok(())
@@ -62,8 +73,13 @@ fn require_that_it_starts(program: &Path) -> Result<(), Failure> {
     }
 }
 
-fn previous_of(launcher: &Path) -> PathBuf {
-    launcher.with_file_name(executable("watchdog.previous"))
+fn launcher_of(root: &InstallRoot) -> PathBuf {
+    root.path().join(executable("watchdog"))
+}
+
+/// The launcher before the one that runs.
+pub fn previous_of(root: &InstallRoot) -> PathBuf {
+    root.path().join(executable("watchdog.previous"))
 }
 
 /// Under its name only when it is whole.
@@ -75,11 +91,54 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
 
 /// Flushed before it is renamed, which `self_replace` leaves to chance: after a power cut there would be an empty launcher.
 #[cfg(unix)]
-fn replace(launcher: &Path, new: &Path) -> Result<(), Failure> {
-    copy(new, launcher)
+fn replace(root: &InstallRoot, new: &Path) -> Result<(), Failure> {
+    copy(new, &launcher_of(root))
 }
 
-#[cfg(not(unix))]
-fn replace(launcher: &Path, new: &Path) -> Result<(), Failure> {
-    Ok(self_replace::self_replace(new).map_err(|error| durable::name_error("replace", launcher, error))?)
+/// For a moment there is none, or one that is not flushed yet, and with a full disk none at all. The previous one is there all
+/// the time.
+#[cfg(windows)]
+fn replace(root: &InstallRoot, service: &Service, new: &Path) -> Result<(), Failure> {
+    let launcher = launcher_of(root);
+    let detour = crate::service::windows::Detour::begin(root, service)?;
+    let replaced = self_replace::self_replace(new)
+        .map_err(|error| durable::name_error("replace", &launcher, error))
+        .and_then(|()| durable::flush(&launcher));
+    if replaced.is_err() {
+        let _ = durable::remove(&launcher);
+        mend(root)?;
+    }
+    if let Some(detour) = detour {
+        detour.end()?;
+    }
+    Ok(replaced?)
+}
+
+/// Where `upgrade-launcher` was cut short, puts the previous launcher in the place of one that is missing, or that nobody has
+/// flushed: the service is the previous one then. Returns the launcher.
+///
+/// # Errors
+/// Those of the disk.
+#[cfg(windows)]
+pub fn mend(root: &InstallRoot) -> Result<PathBuf, Failure> {
+    let (launcher, previous) = (launcher_of(root), previous_of(root));
+    let runs_as_previous = std::env::current_exe().is_ok_and(|own| own.file_name() == previous.file_name());
+    let is_whole = launcher.exists() && (!runs_as_previous || hash_file(&launcher)? == hash_file(&previous)?);
+    if !is_whole {
+        copy(&previous, &launcher)?;
+    }
+    clear(root);
+    Ok(launcher)
+}
+
+/// Removes the copies that `self_replace` could not, because they still ran or it was killed.
+#[cfg(windows)]
+fn clear(root: &InstallRoot) {
+    for file in std::fs::read_dir(root.path()).into_iter().flatten().flatten() {
+        let name = file.file_name().to_string_lossy().into_owned();
+        if name.starts_with(".watchdog") && name.ends_with("__.exe") {
+            // One that runs goes the next time.
+            let _ = std::fs::remove_file(file.path());
+        }
+    }
 }

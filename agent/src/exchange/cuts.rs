@@ -25,6 +25,8 @@ pub struct Asker<'a> {
     pub signed_at: Timestamp,
 }
 
+/// Writers of exports follow each other.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(10);
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS cuts (
         period_end INTEGER PRIMARY KEY, -- microseconds since 1970
@@ -74,8 +76,7 @@ impl Cuts {
     }
 
     fn try_open(file: &Path) -> rusqlite::Result<Self> {
-        let connection = Connection::open(file)?;
-        connection.busy_timeout(std::time::Duration::from_secs(10))?;
+        let connection = readings::sqlite_file::open(file, BUSY, false)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(SCHEMA)?;

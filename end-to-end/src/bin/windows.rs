@@ -45,7 +45,7 @@ fn windows(arguments: &Arguments) -> Result<(), String> {
     if !arguments.build && !arguments.zip {
         steps.push(("unit tests", windows::unit_tests));
         steps.push(("stories", || {
-            cargo(&["test", "--workspace", "--test", "stories", "--", "--ignored", "--nocapture", "windows::"])
+            cargo(&["test", "--workspace", "--test", "stories", "--", "--ignored", "--nocapture", "windows"])
         }));
     }
     steps::run(steps)

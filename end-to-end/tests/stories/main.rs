@@ -31,6 +31,7 @@ mod supervision;
 mod trials;
 mod updating;
 mod windows;
+mod windows_service;
 
 use std::path::PathBuf;
 use std::sync::LazyLock;

@@ -9,6 +9,7 @@ use end_to_end::plant::{PIN, Plant};
 use end_to_end::programs::{Platform, run};
 use end_to_end::release::Release;
 use end_to_end::wait_for;
+use end_to_end::windows::Scanner;
 use updater::boot_record::Phase;
 
 use crate::{KEYS, SQLITE, World};
@@ -18,7 +19,7 @@ const ATTEMPT: Duration = Duration::from_secs(300);
 
 impl World {
     /// In a folder of this name.
-    fn on_windows(name: &str) -> Self {
+    pub fn on_windows(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let headquarters = Headquarters::new(&KEYS, &folder.path().join("data_storage"));
         let plant = Plant::init_on(Platform::Windows, &folder.path().join(name), &headquarters, SQLITE, 10, None);
@@ -108,7 +109,7 @@ fn processes_of(root: &Path) -> Vec<String> {
 }
 
 /// What Wine's programs ask of its server, which opens, renames and removes for them, and what they write themselves.
-const CALLS: &str = "write,writev,pwrite64,fsync,fdatasync";
+pub const CALLS: &str = "write,writev,pwrite64,fsync,fdatasync";
 /// So many kills, spread over all that a step does.
 const KILLS: u32 = 24;
 
@@ -144,4 +145,44 @@ fn an_update_killed_anywhere_is_at_the_old_or_the_new_version() {
     }
     println!("{killed} kills: {old} ended at the old version, {new} at the new one");
     assert!(old > 0 && new > 0 && killed > KILLS, "{killed} kills, {old} old, {new} new");
+}
+
+#[test]
+#[ignore = "needs the programs built for Windows; `cargo windows` runs it"]
+fn an_update_waits_for_a_virus_scanner_and_gives_up_cleanly_on_one_that_does_not_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let headquarters = Headquarters::new(&KEYS, folder.path());
+    let bench = Bench::lay_on(Platform::Windows, &folder.path().join("bench"), &headquarters, SQLITE);
+    for milliseconds in [500, 5000] {
+        let copy = bench.copy(&folder.path().join("copy"));
+        let _scanner = Scanner::start(folder.path(), copy.root.path(), Some(Duration::from_millis(milliseconds)));
+        assert_eq!(copy.run(Run::Apply), Some(0), "held for {milliseconds} ms");
+        assert_eq!(copy.settle(), Ok(At::New), "held for {milliseconds} ms");
+    }
+    let copy = bench.copy(&folder.path().join("copy"));
+    let scanner = Scanner::start(folder.path(), &copy.root.versions(), None);
+    let ended = copy.run_and_hear(Run::Apply);
+    assert!(ended.code != Some(0) && ended.errors.contains("could not"), "{ended:?}");
+    assert_eq!(copy.settle(), Ok(At::Old), "{ended:?}");
+    drop(scanner);
+    copy.approve();
+    assert_eq!((copy.run(Run::Apply), copy.settle()), (Some(0), Ok(At::New)), "without the scanner");
+}
+
+#[test]
+#[ignore = "needs the programs built for Windows; `cargo windows` runs it"]
+fn a_root_in_other_letters_is_the_same_root_and_one_with_too_long_a_name_is_refused() {
+    let mut world = World::on_windows("Plant");
+    world.plant.start_and_wait();
+    let root = end_to_end::windows::path(&world.plant.root).to_string_lossy().to_uppercase();
+    let status = run(Platform::Windows.program("watchdog").args(["status", "--json", "--root", &root])).good();
+    let status: protocol::control::PlantStatus = serde_json::from_str(&status).unwrap();
+    assert_eq!(status.children.len(), 3);
+    let second = run(world.plant.command("watchdog").args(["run", "--root", &root]));
+    assert!(second.code == Some(1) && second.errors.contains("another watchdog runs"), "{second:?}");
+    world.plant.stop();
+
+    let long = format!(r"{root}\{}", "long ".repeat(40));
+    let refused = run(Platform::Windows.program("watchdog").args(["init", "--root", &long]));
+    assert!(refused.code == Some(2) && refused.errors.contains("180 at most"), "{refused:?}");
 }

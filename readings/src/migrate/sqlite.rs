@@ -5,12 +5,12 @@ use std::time::Duration;
 use protocol::Timestamp;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::{Bearings, EPOCHS, KEPT_TABLES, LAST_SEQ, Migrated, Migration, POSITIONS, READINGS, new_ones};
 use crate::error::StoreError;
 use crate::migrations::{Applied, schema_of};
-use crate::{rollup, sqlite_store};
+use crate::{rollup, sqlite_file, sqlite_store};
 
 /// Readers hold the write-ahead log only for a statement; writers have been told to hold still.
 const BUSY: Duration = Duration::from_secs(20);
@@ -225,10 +225,7 @@ pub fn bearings(connection: &Connection) -> Result<Bearings, rusqlite::Error> {
 }
 
 pub fn open(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
-    Ok(connection)
+    Ok(sqlite_file::open(path, BUSY, true)?)
 }
 
 fn companion(path: &Path, ending: &str) -> PathBuf {

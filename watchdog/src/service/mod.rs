@@ -1,5 +1,7 @@
 //! `watchdog service`: makes the plant PC start the watchdog by itself.
 
+#[cfg(windows)]
+mod event_log;
 #[cfg(not(windows))]
 mod systemd;
 #[cfg(windows)]

@@ -1,11 +1,15 @@
 //! The Windows service: a shell around `watchdog run`, which it starts as the console's user would, and asks to stop by
 //! closing its standard input.
 //!
-//! A service has no console, so what the launcher says goes to `logs/watchdog.log`. A launcher that ends by itself ends the
-//! service with its exit code, and the service manager starts it again, also after a clean end; so the moment in which
-//! `upgrade-launcher` leaves no executable is covered once there is one again.
+//! A service has no console, so what the launcher says goes to `logs/watchdog.log`, and start, stop and end to the event log.
+//! A launcher that ends by itself ends the service with its exit code, and the service manager starts it again, also after a
+//! clean end.
+//!
+//! For the moment in which `upgrade-launcher` leaves no executable, the service is one of the previous launcher, which is
+//! whole: see [`Detour`]. A power cut then starts that one, and it lays itself in the missing one's place.
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -22,10 +26,11 @@ use windows_service::service_control_handler::{self, ServiceControlHandlerResult
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 use windows_service::{define_windows_service, service_dispatcher};
 
+use super::event_log::{self, Event};
 use super::{Service, Wish};
 use crate::process::{Log, Output, Process};
 use crate::supervise::keep_log;
-use crate::{access, executable};
+use crate::{access, executable, upgrade_launcher};
 
 /// The launcher stops its supervisor within 35 seconds.
 const STOP_WITHIN: Duration = Duration::from_secs(45);
@@ -35,6 +40,12 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Pauses before the first, second and every further restart; the launcher has pauses of its own for what it starts.
 const RESTART_AFTER: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(60)];
+// What Windows says of a service.
+const ACCESS_DENIED: i32 = 5;
+const NO_SUCH_SETTING: i32 = 124;
+const NO_SUCH_SERVICE: i32 = 1060;
+const SERVICE_EXISTS: i32 = 1073;
+const NEVER_STARTED: u32 = 1077;
 /// After so long without an end, the next one is the first again.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
@@ -63,42 +74,48 @@ fn command_line(root: &InstallRoot, service: &Service) -> Vec<String> {
     [launcher.as_str(), "run", "--root", &root, "--service", &service.name].map(str::to_owned).into()
 }
 
-fn install(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
-    let command = command_line(root, service);
-    let information = ServiceInfo {
+/// What the service manager is to know, with the launcher's file.
+fn information(root: &InstallRoot, service: &Service, launcher: &Path) -> ServiceInfo {
+    ServiceInfo {
         name: OsString::from(&service.name),
         display_name: OsString::from(format!("Plantlink ({})", service.name)),
         service_type: ServiceType::OWN_PROCESS,
         start_type: ServiceStartType::AutoStart,
         error_control: ServiceErrorControl::Normal,
-        executable_path: command[0].clone().into(),
-        launch_arguments: command[1..].iter().map(OsString::from).collect(),
+        executable_path: launcher.to_owned(),
+        launch_arguments: command_line(root, service)[1..].iter().map(OsString::from).collect(),
         dependencies: Vec::new(),
         account_name: Some(OsString::from(account(service))),
         account_password: None,
-    };
+    }
+}
+
+fn install(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
+    let information = information(root, service, &root.path().join(executable("watchdog")));
     let manager = manager(ServiceManagerAccess::CONNECT | ServiceManagerAccess::CREATE_SERVICE)?;
     let rights = ServiceAccess::CHANGE_CONFIG | ServiceAccess::START | ServiceAccess::DELETE;
     let created =
         manager.create_service(&information, rights).map_err(|error| failed("install the service", service, error))?;
     let configured = (|| {
-        created
-            .set_description(format!("Gathers readings and keeps Plantlink running in {}", root.path().display()))?;
+        let description = format!("Gathers readings and keeps Plantlink running in {}", root.path().display());
+        known("descriptions", created.set_description(description))?;
         // The network and the databases of the machine first.
-        created.set_delayed_auto_start(true)?;
-        created.set_preshutdown_timeout(PRESHUTDOWN)?;
+        known("delayed start", created.set_delayed_auto_start(true))?;
+        known("time for a stop at shutdown", created.set_preshutdown_timeout(PRESHUTDOWN))?;
         let restart = |delay| ServiceAction { action_type: ServiceActionType::Restart, delay };
-        created.update_failure_actions(ServiceFailureActions {
+        let actions = ServiceFailureActions {
             reset_period: ServiceFailureResetPeriod::After(FORGET_AFTER),
             reboot_msg: None,
             command: None,
             actions: Some(RESTART_AFTER.map(restart).into()),
-        })?;
-        created.set_failure_actions_on_non_crash_failures(true)
+        };
+        known("restarts", created.update_failure_actions(actions))?;
+        known("restarts after a clean end", created.set_failure_actions_on_non_crash_failures(true))
     })();
     let configured = configured.map_err(|error| failed("configure the service", service, error));
-    let configured =
-        configured.and_then(|()| folders(root)?.iter().try_for_each(|folder| access::grant(folder, &account(service))));
+    let configured = configured
+        .and_then(|()| folders(root)?.iter().try_for_each(|folder| access::grant(folder, &account(service))))
+        .and_then(|()| event_log::install(&service.name));
     if let Err(failure) = configured {
         // Half a service would start with the machine, and not be what was asked for.
         let _ = created.delete();
@@ -107,6 +124,17 @@ fn install(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
     println!("the service {} is installed, and starts with the machine", service.name);
     println!("start it now with: watchdog service start --root {}", root.path().display());
     Ok(())
+}
+
+/// A service manager that knows no such setting, such as Wine's, runs the service without it.
+fn known(what: &str, set: windows_service::Result<()>) -> windows_service::Result<()> {
+    match set {
+        Err(windows_service::Error::Winapi(error)) if error.raw_os_error() == Some(NO_SUCH_SETTING) => {
+            println!("the service manager of this machine knows no {what}; the service is installed without");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// The root, and where a SQLite database lies elsewhere.
@@ -134,8 +162,53 @@ fn uninstall(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
         }
     }
     opened.delete().map_err(|error| failed("remove the service", service, error))?;
+    event_log::uninstall(&service.name)?;
     println!("the service {} is removed; the install root stays as it is", service.name);
     Ok(())
+}
+
+/// The service as one of the previous launcher, while the launcher itself is replaced.
+pub struct Detour<'a> {
+    root: &'a InstallRoot,
+    service: &'a Service,
+    opened: windows_service::service::Service,
+}
+
+impl<'a> Detour<'a> {
+    /// `None` where there is no such service, or where it is one of another root.
+    ///
+    /// # Errors
+    /// Without an administrator's rights.
+    pub fn begin(root: &'a InstallRoot, service: &'a Service) -> Result<Option<Self>, Failure> {
+        let rights = ServiceAccess::QUERY_CONFIG | ServiceAccess::CHANGE_CONFIG;
+        let opened = match manager(ServiceManagerAccess::CONNECT)?.open_service(&service.name, rights) {
+            Err(windows_service::Error::Winapi(error)) if error.raw_os_error() == Some(NO_SUCH_SERVICE) => {
+                return Ok(None);
+            }
+            opened => opened.map_err(|error| failed("open the service", service, error))?,
+        };
+        let config = opened.query_config().map_err(|error| failed("ask after the service", service, error))?;
+        let command = config.executable_path.to_string_lossy().to_lowercase();
+        if !command.contains(&root.path().to_string_lossy().to_lowercase()) {
+            return Ok(None);
+        }
+        let detour = Self { root, service, opened };
+        detour.lead_to(&upgrade_launcher::previous_of(root))?;
+        Ok(Some(detour))
+    }
+
+    /// Back to the launcher, which is whole.
+    ///
+    /// # Errors
+    /// What the service manager says; then the service starts the previous launcher, until this is tried again.
+    pub fn end(self) -> Result<(), Failure> {
+        self.lead_to(&self.root.path().join(executable("watchdog")))
+    }
+
+    fn lead_to(&self, launcher: &Path) -> Result<(), Failure> {
+        let changed = self.opened.change_config(&information(self.root, self.service, launcher));
+        changed.map_err(|error| failed("name the launcher of the service", self.service, error))
+    }
 }
 
 fn start(service: &Service) -> Result<(), Failure> {
@@ -157,7 +230,19 @@ fn status(service: &Service) -> Result<(), Failure> {
     println!("{}: {:?}{pid}", service.name, status.current_state);
     match status.current_state {
         ServiceState::Running => Ok(()),
-        _ => Err(Failure::failed(format!("the service {} does not run: {:?}", service.name, status.exit_code))),
+        _ => Err(Failure::failed(format!("the service {} does not run: {}", service.name, end(status.exit_code)))),
+    }
+}
+
+/// How it ended, in words.
+fn end(code: ServiceExitCode) -> String {
+    match code {
+        ServiceExitCode::Win32(0) => "it was stopped".to_owned(),
+        ServiceExitCode::Win32(NEVER_STARTED) => "it was not started since the machine was".to_owned(),
+        ServiceExitCode::Win32(code) => std::io::Error::from_raw_os_error(code.cast_signed()).to_string(),
+        ServiceExitCode::ServiceSpecific(code) => {
+            format!("it ended with exit code {code}; the event log and logs\\watchdog.log say why")
+        }
     }
 }
 
@@ -176,8 +261,10 @@ fn wait_for(
         let ended = state == ServiceState::Running && status.current_state == ServiceState::Stopped;
         if ended || Instant::now() > deadline {
             return Err(Failure::failed(format!(
-                "the service {} is {:?} instead of {state:?} ({:?}); logs/watchdog.log says why",
-                service.name, status.current_state, status.exit_code
+                "the service {} is {:?} instead of {state:?}: {}",
+                service.name,
+                status.current_state,
+                end(status.exit_code)
             )));
         }
         std::thread::sleep(LOOK_EVERY);
@@ -196,8 +283,17 @@ fn open(service: &Service, rights: ServiceAccess) -> Result<windows_service::ser
 }
 
 fn failed(what: &str, service: &Service, error: windows_service::Error) -> Failure {
-    let cause = cause(&error);
-    Failure::failed(format!("could not {what} {}: {cause}; are you an administrator?", service.name))
+    let code = match &error {
+        windows_service::Error::Winapi(error) => error.raw_os_error(),
+        _ => None,
+    };
+    let hint = match code {
+        Some(ACCESS_DENIED) => "; are you an administrator?",
+        Some(NO_SUCH_SERVICE) => "; `watchdog service install` makes it",
+        Some(SERVICE_EXISTS) => "; remove it first with `watchdog service uninstall`, or give this one another --name",
+        _ => "",
+    };
+    Failure::failed(format!("could not {what} {}: {}{hint}", service.name, cause(&error)))
 }
 
 /// The system's own words; the crate's only say that a call failed.
@@ -238,39 +334,67 @@ fn serve_service(_: Vec<OsString>) {
     };
     // Without it nobody can be told anything.
     let Ok(status) = service_control_handler::register(name, handler) else { return };
+    event_log::report(
+        name,
+        Event::Started,
+        &format!("Plantlink {} starts in {}", daemon::version(), root.path().display()),
+    );
     let kept = daemon::runtime().and_then(|runtime| runtime.block_on(keep(root, stopped, status)));
-    let code = match kept {
-        Ok(0) => ServiceExitCode::NO_ERROR,
-        Ok(code) => ServiceExitCode::ServiceSpecific(code),
+    let code = match &kept {
+        Ok(Ending { code: 0, .. }) => ServiceExitCode::NO_ERROR,
+        Ok(Ending { code, .. }) => ServiceExitCode::ServiceSpecific(*code),
         Err(failure) => ServiceExitCode::ServiceSpecific(failure.exit.code().into()),
     };
+    match kept {
+        Ok(Ending { asked: true, .. }) => event_log::report(name, Event::Stopped, "stopped, as it was asked to"),
+        Ok(Ending { code, last_words, .. }) => event_log::report(
+            name,
+            Event::Ended,
+            &format!(
+                "ended by itself with exit code {code}, and is started again. {last_words} (logs\\watchdog.log has more)"
+            ),
+        ),
+        Err(failure) => event_log::report(name, Event::Ended, &format!("could not be started: {}", failure.message)),
+    }
     tell(status, ServiceState::Stopped, code, Duration::ZERO);
 }
 
-/// Runs the launcher until it ends or the service is to stop; its exit code.
+/// How a launcher has ended.
+struct Ending {
+    /// Its exit code.
+    code: u32,
+    /// By the service manager.
+    asked: bool,
+    /// Why, if it has said so.
+    last_words: String,
+}
+
+/// Runs the launcher until it ends or the service is to stop.
 async fn keep(
     root: &InstallRoot,
     mut stopped: watch::Receiver<bool>,
     status: ServiceStatusHandle,
-) -> Result<u32, Failure> {
+) -> Result<Ending, Failure> {
     tell(status, ServiceState::StartPending, ServiceExitCode::NO_ERROR, START_WITHIN);
     let folder = root.path().to_string_lossy().into_owned();
     let arguments = ["run", "--root", &folder];
-    let started = Process::start(&std::env::current_exe()?, &arguments, root.path(), &[], Log::Piped);
+    let launcher = upgrade_launcher::mend(root)?;
+    let started = Process::start(&launcher, &arguments, root.path(), &[], Log::Piped);
     let (mut launcher, Output { mut lines, log }) = started?;
     let logging = tokio::spawn(keep_log("watchdog", log, root.logs()));
     // For a supervisor, which this is none of.
     tokio::spawn(async move { tokio::io::copy(&mut lines, &mut tokio::io::sink()).await });
     tell(status, ServiceState::Running, ServiceExitCode::NO_ERROR, Duration::ZERO);
-    let ended = tokio::select! {
-        ended = launcher.wait() => ended.ok(),
+    let (ended, asked) = tokio::select! {
+        ended = launcher.wait() => (ended.ok(), false),
         _ = stopped.wait_for(|stopped| *stopped) => {
             tell(status, ServiceState::StopPending, ServiceExitCode::NO_ERROR, STOP_WITHIN);
-            launcher.stop(STOP_WITHIN).await
+            (launcher.stop(STOP_WITHIN).await, true)
         }
     };
-    let _ = tokio::time::timeout(Duration::from_secs(1), logging).await;
-    Ok(ended.and_then(|ended| ended.code()).map_or(1, i32::cast_unsigned))
+    let last_words = tokio::time::timeout(Duration::from_secs(1), logging).await.ok().and_then(Result::ok);
+    let code = ended.and_then(|ended| ended.code()).map_or(1, i32::cast_unsigned);
+    Ok(Ending { code, asked, last_words: last_words.unwrap_or_default() })
 }
 
 fn tell(status: ServiceStatusHandle, state: ServiceState, exit_code: ServiceExitCode, wait_hint: Duration) {

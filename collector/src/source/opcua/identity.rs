@@ -1,6 +1,5 @@
 //! Who we are to servers, and who they have to be.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -34,10 +33,8 @@ impl Identity {
     /// nothing in them is relied on.
     pub fn folder_for(&self, source: &OpcuaSource) -> Result<PathBuf, String> {
         let folder = self.0.join(format!("library-{}", source.name));
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("{}: {error}", folder.display())),
-            _ => Ok(folder),
-        }
+        durable::remove_tree(&folder).map_err(|error| error.to_string())?;
+        Ok(folder)
     }
 
     pub fn certificate(&self) -> PathBuf {
