@@ -10,6 +10,7 @@ use end_to_end::programs::run;
 use end_to_end::python;
 use end_to_end::wait_for;
 
+use crate::door::address_of_another_machine;
 use crate::gathering::SOON;
 use crate::updating::ATTEMPT;
 use crate::{SQLITE, World};
@@ -145,10 +146,7 @@ fn other_machines_look_by_tls_alone_and_are_counted_apart() {
     world.plant.start_and_wait();
     let address = world.plant.address("portal");
     let port = address.strip_prefix("https://0.0.0.0:").unwrap_or_else(|| panic!("{address}"));
-    // As another machine: what comes from this address is no loopback.
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect("192.0.2.1:9").expect("this machine has an address in a network");
-    let own = socket.local_addr().unwrap().ip();
+    let own = address_of_another_machine();
     let (there, here) = (format!("{own}:{port}"), format!("http://127.0.0.1:{port}"));
 
     let browser = Browser::taking_any_certificate();

@@ -1,9 +1,12 @@
 //! Whoever only opens connections keeps nobody out.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use end_to_end::plant::PIN;
+use end_to_end::portal::ask;
 use end_to_end::programs::run;
 use end_to_end::wait_for;
 
@@ -57,4 +60,79 @@ fn addresses_that_are_not_allowed_get_no_answer() {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
     assert_eq!(run(&mut world.headquarters.sync_client(port)).code, Some(69));
+}
+
+/// Ends what runs beside a story, however that ends.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// This machine's own in its network: what comes from there is no loopback, as if another machine had sent it.
+pub fn address_of_another_machine() -> IpAddr {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").expect("this machine has an address in a network");
+    socket.local_addr().unwrap().ip()
+}
+
+#[test]
+fn a_flood_from_another_machine_leaves_the_operator_his_pages_and_his_pin() {
+    let mut world = World::new(SQLITE);
+    world.plant.set("PORTAL_BIND", "0.0.0.0");
+    world.plant.start_and_wait();
+    let here = world.plant.portal();
+    let there = format!("{}:{}", address_of_another_machine(), here.rsplit(':').next().unwrap());
+    let (over, refused) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        let _ends = Ends(&over);
+        // Connections that say nothing, or never come to their point.
+        scope.spawn(|| {
+            let mut held = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let Ok(mut stream) = TcpStream::connect(&there) else { continue };
+                let _ = stream.write_all(&[&[0x16, 0x03, 0x01, 0x02][..], b"GET / HT", b""][held.len() % 3]);
+                held.push(stream);
+                if held.len() == 700 {
+                    held.drain(..100);
+                }
+            }
+        });
+        // PINs that are tried out.
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let mut curl = std::process::Command::new("curl");
+                    curl.args([
+                        "-sk",
+                        "-o",
+                        "/dev/null",
+                        "-w",
+                        "%{http_code}",
+                        "-m",
+                        "10",
+                        "-H",
+                        "X-Config-Pin: 999999",
+                    ]);
+                    let said = run(curl
+                        .args(["-H", "Content-Type: application/json", "-d", "{}"])
+                        .arg(format!("https://{there}/api/session")));
+                    refused.fetch_add(u32::from(said.output == "429"), Ordering::Relaxed);
+                }
+            });
+        }
+        let mut longest = Duration::ZERO;
+        wait_for("the other machine to be locked out", Duration::from_secs(60), || {
+            let started = Instant::now();
+            assert_eq!(ask(&here, "GET", "/", "", "").unwrap().status, 200);
+            assert_eq!(world.plant.update_status(PIN).status, 200, "the right PIN of the operator");
+            longest = longest.max(started.elapsed());
+            (refused.load(Ordering::Relaxed) > 20).then_some(())
+        });
+        println!("the operator waited {longest:?} at most");
+        assert!(longest < Duration::from_secs(5), "the operator waited {longest:?}");
+    });
+    assert!(!world.plant.logs_have(PIN));
 }
