@@ -271,7 +271,7 @@ impl Bench {
         run_and_kill(&self.command(what), calls, occurrence)
     }
 
-    /// How often its busiest thread makes one of these system calls.
+    /// As [`count`], of a run.
     ///
     /// # Panics
     /// If strace cannot be run, or it does not end well.
@@ -416,20 +416,20 @@ pub fn run_and_kill(command: &Command, calls: &str, occurrence: u32) -> Option<i
     started(traced(&["-f", "-qq", "-o", "/dev/null"], calls, Some(occurrence), command))
 }
 
-/// How often the busiest thread of a command makes one of these system calls.
+/// How often one thread of a command makes one and the same of these system calls, at the most: strace counts each by itself.
 ///
 /// # Panics
 /// If strace cannot be run, or the command does not end well.
 pub fn count(command: &Command, calls: &str, log: &Path) -> u32 {
     let to = log.to_string_lossy();
     assert_eq!(started(traced(&["-f", "-qq", "-o", &to], calls, None, command)), Some(0));
-    let mut threads: BTreeMap<String, u32> = BTreeMap::new();
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for line in fs::read_to_string(log).expect("strace has written a log").lines() {
-        if let Some((thread, _)) = line.split_once(' ').filter(|(_, call)| call.contains('(')) {
-            *threads.entry(thread.to_owned()).or_default() += 1;
+        if let Some((thread_and_call, _)) = line.split_once('(') {
+            *counts.entry(thread_and_call.to_owned()).or_default() += 1;
         }
     }
-    threads.into_values().max().unwrap_or(0)
+    counts.into_values().max().unwrap_or(0)
 }
 
 /// A command under strace, which kills it at an occurrence of these calls.

@@ -16,7 +16,6 @@ mod postgres_url;
 mod reading;
 mod retention;
 mod rollup;
-pub mod sqlite_file;
 mod sqlite_store;
 mod store;
 mod tags;
@@ -33,6 +32,7 @@ pub use postgres_copy::fuzz_answer;
 pub use reading::{Quality, Reading};
 pub use retention::{Retirement, condense};
 pub use rollup::{Rollup, Values};
+pub use sqlite_store::file as sqlite_file;
 pub use store::{Appended, Batch, EpochStart, Head, Row, Span, Store};
 pub use trend::{Trend, TrendQuery};
 

@@ -93,7 +93,7 @@ fn a_flood_from_another_machine_leaves_the_operator_his_pages_and_his_pin() {
             let mut held = Vec::new();
             while !over.load(Ordering::Relaxed) {
                 let Ok(mut stream) = TcpStream::connect(&there) else { continue };
-                let _ = stream.write_all(&[&[0x16, 0x03, 0x01, 0x02][..], b"GET / HT", b""][held.len() % 3]);
+                let _ = stream.write_all([&[0x16, 0x03, 0x01, 0x02][..], b"GET / HT", b""][held.len() % 3]);
                 held.push(stream);
                 if held.len() == 700 {
                     held.drain(..100);

@@ -1,5 +1,6 @@
 //! A plant PC with Windows, as far as Wine shows one; `cargo windows` builds its programs and runs these.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -126,6 +127,7 @@ fn an_update_killed_anywhere_is_at_the_old_or_the_new_version() {
         (&[Run::Apply, Run::Start], Run::Failed),
     ];
     let (mut old, mut new, mut killed) = (0, 0, 0);
+    let mut steps = BTreeSet::new();
     for (before, disturbed) in scenes {
         let stage = || {
             let copy = bench.copy(&folder.path().join("copy"));
@@ -137,14 +139,17 @@ fn an_update_killed_anywhere_is_at_the_old_or_the_new_version() {
             let copy = stage();
             let at = 1 + calls * kill / KILLS;
             killed += u32::from(copy.run_and_kill(disturbed, CALLS, at).is_none());
+            steps.extend(updater::progress::read(&copy.root).pop().map(|step| step.step));
             match copy.settle().unwrap_or_else(|error| panic!("{disturbed:?} killed at {at} of {calls}: {error}")) {
                 At::Old => old += 1,
                 At::New => new += 1,
             }
         }
     }
-    println!("{killed} kills: {old} ended at the old version, {new} at the new one");
-    assert!(old > 0 && new > 0 && killed > KILLS, "{killed} kills, {old} old, {new} new");
+    println!("{killed} kills in {steps:?}: {old} ended at the old version, {new} at the new one");
+    assert!(old > 0 && new > 0 && killed > 3 * KILLS, "{killed} kills, {old} old, {new} new");
+    let all = ["verify", "backup", "patch", "migrate", "restart"];
+    assert!(all.iter().all(|step| steps.contains(*step)), "{steps:?}");
 }
 
 #[test]

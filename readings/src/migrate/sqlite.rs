@@ -10,7 +10,8 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::{Bearings, EPOCHS, KEPT_TABLES, LAST_SEQ, Migrated, Migration, POSITIONS, READINGS, new_ones};
 use crate::error::StoreError;
 use crate::migrations::{Applied, schema_of};
-use crate::{rollup, sqlite_file, sqlite_store};
+use crate::rollup;
+use crate::sqlite_store::{self, file};
 
 /// Readers hold the write-ahead log only for a statement; writers have been told to hold still.
 const BUSY: Duration = Duration::from_secs(20);
@@ -225,7 +226,7 @@ pub fn bearings(connection: &Connection) -> Result<Bearings, rusqlite::Error> {
 }
 
 pub fn open(path: &Path) -> Result<Connection, StoreError> {
-    Ok(sqlite_file::open(path, BUSY, true)?)
+    Ok(file::open(path, BUSY, true)?)
 }
 
 fn companion(path: &Path, ending: &str) -> PathBuf {

@@ -1,24 +1,34 @@
 //! SQLite: the embedded default. Writers take turns by SQLite's own lock; `synchronous = FULL` makes a commit durable
 //! before anybody sees it.
 
-use std::ops::{Range, RangeInclusive};
+mod append;
+pub mod file;
+mod moment;
+mod rollups;
+mod schema;
+
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use protocol::Timestamp;
 use protocol::export::Gap;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+
+use self::append::{append_in, insert_gap};
+use self::moment::Moment;
+use self::rollups::{add_stored, write_rollups};
+pub use self::schema::applied;
+use self::schema::{insert_epoch, lay_schema, switch_to_wal};
 
 use crate::error::StoreError;
-use crate::migrations::{self, Applied, Schema};
+use crate::migrations::Schema;
 use crate::reading::{Quality, Reading};
 use crate::retention::{self, BatchRow, Chosen, GapRow, Retirement};
-use crate::rollup::{self, MINUTE, Rolling, Rollup, Values};
-use crate::sqlite_file;
-use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
+use crate::rollup::{self, MINUTE, Rolling};
+use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, probe, signed, unsigned};
 use crate::tags::{Ids, Tag, Tags};
-use crate::trend::{self, Snapshot, Trend, TrendQuery};
+use crate::trend::{self, Snapshot as _, Trend, TrendQuery};
 
 /// How long one writer waits for another. Transactions are short; an import's are the longest.
 const BUSY: Duration = Duration::from_secs(10);
@@ -53,7 +63,7 @@ impl SqliteStore {
             StoreError::Disk(text) => StoreError::Disk(format!("{}: {text}", path.display())),
             other => other,
         };
-        let mut connection = sqlite_file::open(path, BUSY, false).map_err(named)?;
+        let mut connection = file::open(path, BUSY, false).map_err(named)?;
         // Of a new file, before anything is in it: so that room can be given back ([`Store::give_back`]).
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(named)?;
         switch_to_wal(&connection).map_err(named)?;
@@ -109,214 +119,6 @@ impl SqliteStore {
         self.tags = Tags::new(cover, tags.collect::<Result<Vec<_>, _>>()?.into_iter());
         Ok(())
     }
-}
-
-/// Of two that open a new file at once, SQLite refuses one of them at this step without waiting for the other.
-fn switch_to_wal(connection: &Connection) -> Result<(), rusqlite::Error> {
-    let deadline = Instant::now() + BUSY;
-    loop {
-        match connection.pragma_update(None, "journal_mode", "WAL") {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-pub fn applied(connection: &Connection) -> Result<Applied, rusqlite::Error> {
-    let there: bool = connection.query_row(
-        "SELECT count(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations'",
-        [],
-        |row| row.get(0),
-    )?;
-    if !there {
-        return Ok(Applied::new());
-    }
-    let mut statement = connection.prepare("SELECT name, sha256 FROM schema_migrations")?;
-    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-}
-
-fn lay_schema(connection: &mut Connection, expected: &Schema) -> Result<(), StoreError> {
-    let before = applied(connection)?;
-    if !before.is_empty() {
-        return migrations::check(migrations::SQLITE, &before, expected);
-    }
-    // Of two that start at once, the second finds the first one's work when its turn comes.
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if applied(&transaction)?.is_empty() {
-        transaction.execute_batch(
-            "CREATE TABLE schema_migrations (
-                 name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, applied_at INTEGER NOT NULL, attempt TEXT)",
-        )?;
-        for migration in migrations::SQLITE {
-            transaction.execute_batch(migration.sql)?;
-            transaction.execute(
-                "INSERT INTO schema_migrations (name, sha256, applied_at) VALUES (?1, ?2, ?3)",
-                params![migration.name, migration.sha256(), Timestamp::now().as_micros()],
-            )?;
-        }
-        insert_epoch(&transaction, 1, 1)?;
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-fn insert_epoch(transaction: &Transaction<'_>, number: i64, first_seq: u64) -> Result<(), rusqlite::Error> {
-    let values = params![number, new_epoch(), signed(first_seq), Timestamp::now().as_micros()];
-    transaction.execute("INSERT INTO epochs VALUES (?1, ?2, ?3, ?4)", values).map(|_| ())
-}
-
-/// Everything of [`Store::append`] but the commit; `tags` has the id of each reading's. What is taken back again need not
-/// be rolled up.
-fn append_in(
-    transaction: &Transaction<'_>,
-    tags: &[i64],
-    batch: &Batch<'_>,
-    rolling: Option<&mut Rolling>,
-) -> Result<Appended, StoreError> {
-    if !move_position(transaction, batch)? {
-        let mut position = transaction.prepare_cached("SELECT position FROM ingest WHERE writer = ?1")?;
-        let found = position.query_row([batch.writer], |row| row.get(0)).optional()?;
-        return batch.not_moved(found.map_or(0, unsigned));
-    }
-    let mut count =
-        transaction.prepare_cached("UPDATE head SET last_seq = last_seq + ?1 RETURNING last_seq, rolled_seq")?;
-    let readings = signed(batch.readings.len() as u64);
-    let (last_seq, rolled_seq): (i64, i64) = count.query_row([readings], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let first_seq = last_seq - readings + 1;
-    if let Some((first_time, last_time)) = batch.times() {
-        let mut note = transaction.prepare_cached("INSERT INTO batches VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-        let (first_time, last_time) = (first_time.as_micros(), last_time.as_micros());
-        note.execute(params![last_seq, first_seq, batch.writer, signed(batch.to), first_time, last_time])?;
-    }
-    insert_readings(transaction, batch.readings, tags, first_seq)?;
-    for gap in batch.gaps {
-        insert_gap(transaction, batch.place_of_gaps(last_seq), None, gap)?;
-    }
-    if let Some(rolling) = rolling
-        && let Some(missing) = rolling.missing(unsigned(rolled_seq), unsigned(first_seq))
-    {
-        add_stored(transaction, missing, rolling)?;
-        for (reading, tag) in batch.readings.iter().zip(tags) {
-            rolling.add(*tag, reading.time, reading.value, reading.quality);
-        }
-        if rolling.reaches(unsigned(last_seq)) {
-            write_rollups(transaction, rolling, last_seq)?;
-        }
-    }
-    Ok(Appended::Stored { last_seq: unsigned(last_seq) })
-}
-
-/// Whether the database was where this batch begins. A writer that never wrote is at 0.
-fn move_position(transaction: &Transaction<'_>, batch: &Batch<'_>) -> Result<bool, StoreError> {
-    let mut update =
-        transaction.prepare_cached("UPDATE ingest SET position = ?3 WHERE writer = ?1 AND position = ?2")?;
-    let mut moved = update.execute(params![batch.writer, signed(batch.from), signed(batch.to)])?;
-    if moved == 0 && batch.from == 0 {
-        moved = transaction.execute(
-            "INSERT INTO ingest VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-            params![batch.writer, signed(batch.to)],
-        )?;
-    }
-    Ok(moved > 0)
-}
-
-/// So many rows a statement: what SQLite does for each is done once for all of them.
-const ROWS: usize = 32;
-
-fn insert_readings(
-    transaction: &Transaction<'_>,
-    readings: &[Reading],
-    tags: &[i64],
-    first_seq: i64,
-) -> Result<(), StoreError> {
-    const ROW: &str = "(?, ?, ?, ?, ?, ?)";
-    let statement = |rows: usize| format!("INSERT INTO readings VALUES {}", vec![ROW; rows].join(", "));
-    let mut many = transaction.prepare_cached(&statement(ROWS))?;
-    let mut one = transaction.prepare_cached(&statement(1))?;
-    let mut seqs = first_seq..;
-    for (readings, tags) in readings.chunks(ROWS).zip(tags.chunks(ROWS)) {
-        let (insert, rows) = if readings.len() == ROWS { (&mut many, ROWS) } else { (&mut one, 1) };
-        for (readings, tags) in readings.chunks(rows).zip(tags.chunks(rows)) {
-            let mut place = 1..;
-            let mut next = || place.next().expect("without an end");
-            for ((reading, tag), seq) in readings.iter().zip(tags).zip(&mut seqs) {
-                insert.raw_bind_parameter(next(), seq)?;
-                insert.raw_bind_parameter(next(), reading.time.as_micros())?;
-                insert.raw_bind_parameter(next(), tag)?;
-                insert.raw_bind_parameter(next(), reading.value)?;
-                insert.raw_bind_parameter(next(), reading.quality.0)?;
-                insert.raw_bind_parameter(next(), reading.text.as_deref())?;
-            }
-            insert.raw_execute()?;
-        }
-    }
-    Ok(())
-}
-
-/// Readings that are stored and not rolled up.
-fn add_stored(
-    transaction: &Transaction<'_>,
-    range: RangeInclusive<u64>,
-    rolling: &mut Rolling,
-) -> Result<(), StoreError> {
-    if range.is_empty() {
-        return Ok(());
-    }
-    let mut statement =
-        transaction.prepare_cached("SELECT tag, time, value, quality FROM readings WHERE seq BETWEEN ?1 AND ?2")?;
-    let mut rows = statement.query(params![signed(*range.start()), signed(*range.end())])?;
-    while let Some(row) = rows.next()? {
-        rolling.add(row.get(0)?, time(row.get(1)?), row.get(2)?, Quality(row.get(3)?));
-    }
-    Ok(())
-}
-
-/// From here on the rollups go up to `seq`.
-fn write_rollups(transaction: &Transaction<'_>, rolling: &mut Rolling, seq: i64) -> Result<(), StoreError> {
-    let (minutes, hours) = rolling.take();
-    for (table, buckets) in rollup::TABLES.into_iter().zip([minutes, hours]) {
-        let mut upsert = transaction.prepare_cached(&format!(
-            "INSERT INTO {table} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (start, tag) DO UPDATE SET
-                 readings = readings + excluded.readings, bad = bad + excluded.bad,
-                 minimum = min(coalesce(minimum, excluded.minimum), coalesce(excluded.minimum, minimum)),
-                 maximum = max(coalesce(maximum, excluded.maximum), coalesce(excluded.maximum, maximum)),
-                 first = iif(coalesce(first_time <= excluded.first_time, excluded.first_time IS NULL), first, excluded.first),
-                 first_time = min(coalesce(first_time, excluded.first_time), coalesce(excluded.first_time, first_time)),
-                 last = iif(coalesce(last_time > excluded.last_time, excluded.last_time IS NULL), last, excluded.last),
-                 last_time = max(coalesce(last_time, excluded.last_time), coalesce(excluded.last_time, last_time))"
-        ))?;
-        for ((start, tag), Rollup { readings, bad, values }) in buckets {
-            upsert.execute(params![
-                start,
-                tag,
-                signed(readings),
-                signed(bad),
-                values.map(|values| values.minimum),
-                values.map(|values| values.maximum),
-                values.map(|values| values.first_time.as_micros()),
-                values.map(|values| values.first),
-                values.map(|values| values.last_time.as_micros()),
-                values.map(|values| values.last),
-            ])?;
-        }
-    }
-    transaction.execute("UPDATE head SET rolled_seq = ?1", [seq])?;
-    Ok(())
-}
-
-fn insert_gap(
-    transaction: &Transaction<'_>,
-    at_seq: i64,
-    first_seq: Option<i64>,
-    gap: &Gap,
-) -> Result<(), rusqlite::Error> {
-    transaction.execute(
-        "INSERT INTO gaps (at_seq, first_seq, first_time, last_time, readings, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![at_seq, first_seq, gap.from.as_micros(), gap.to.as_micros(), signed(gap.readings), gap.reason],
-    )?;
-    Ok(())
 }
 
 fn time(micros: i64) -> Timestamp {
@@ -594,81 +396,5 @@ impl Store for SqliteStore {
             Ok(GapRow { at_seq: unsigned(row.get(0)?), first_seq, gap }.between(behind_seq, through_seq))
         })?;
         Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
-    }
-}
-
-/// One transaction, which sees one state.
-struct Moment<'a>(Transaction<'a>);
-
-impl Snapshot for Moment<'_> {
-    fn ids(&mut self, tag: &str) -> Result<Vec<(i64, Option<String>)>, StoreError> {
-        let mut statement = self.0.prepare_cached("SELECT id, unit FROM tags WHERE name = ?1 ORDER BY id")?;
-        let ids = statement.query_map([tag], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(ids.collect::<Result<_, _>>()?)
-    }
-
-    fn rolled_and_last_seq(&mut self) -> Result<(u64, u64), StoreError> {
-        let seqs = self.0.query_row("SELECT rolled_seq, last_seq FROM head", [], |row| Ok((row.get(0)?, row.get(1)?)));
-        Ok(seqs.map(|(rolled, last)| (unsigned(rolled), unsigned(last)))?)
-    }
-
-    fn rollups(
-        &mut self,
-        length: i64,
-        starts: Range<i64>,
-        ids: &[i64],
-        each: &mut dyn FnMut(i64, Rollup),
-    ) -> Result<(), StoreError> {
-        let mut statement = self.0.prepare_cached(&format!(
-            "SELECT readings, bad, minimum, maximum, first_time, first, last_time, last FROM {}
-             WHERE start = ?1 AND tag = ?2",
-            rollup::table(length)
-        ))?;
-        for start in starts.step_by(usize::try_from(length).unwrap_or(usize::MAX)) {
-            for id in ids {
-                let mut rows = statement.query([start, *id])?;
-                let Some(row) = rows.next()? else { continue };
-                let values = match row.get::<_, Option<f64>>(2)? {
-                    None => None,
-                    Some(minimum) => Some(Values {
-                        minimum,
-                        maximum: row.get(3)?,
-                        first_time: time(row.get(4)?),
-                        first: row.get(5)?,
-                        last_time: time(row.get(6)?),
-                        last: row.get(7)?,
-                    }),
-                };
-                each(start, Rollup { readings: unsigned(row.get(0)?), bad: unsigned(row.get(1)?), values });
-            }
-        }
-        Ok(())
-    }
-
-    fn spans(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<Span>, StoreError> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT first_seq, last_seq FROM batches WHERE last_time >= ?1 AND first_time < ?2 ORDER BY last_seq",
-        )?;
-        let spans = statement.query_map([from.as_micros(), to.as_micros()], |row| {
-            Ok(Span::all(unsigned(row.get(0)?), unsigned(row.get(1)?)))
-        })?;
-        Ok(Span::joined(spans.collect::<Result<_, _>>()?))
-    }
-
-    fn readings(
-        &mut self,
-        span: Span,
-        ids: &[i64],
-        each: &mut dyn FnMut(Timestamp, Option<f64>, Quality),
-    ) -> Result<(), StoreError> {
-        let mut statement =
-            self.0.prepare_cached("SELECT tag, time, value, quality FROM readings WHERE seq BETWEEN ?1 AND ?2")?;
-        let mut rows = statement.query([signed(span.first_seq), signed(span.last_seq)])?;
-        while let Some(row) = rows.next()? {
-            if ids.contains(&row.get(0)?) {
-                each(time(row.get(1)?), row.get(2)?, Quality(row.get(3)?));
-            }
-        }
-        Ok(())
     }
 }

@@ -1,27 +1,33 @@
 //! PostgreSQL. Readings go in and out by binary `COPY`; writers of different processes take turns at the row of `head`.
 
-use std::io::Write as _;
-use std::ops::{Range, RangeInclusive};
+mod append;
+mod moment;
+mod rollups;
+mod schema;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use postgres::binary_copy::BinaryCopyInWriter;
-use postgres::types::Type;
-use postgres::{Client, GenericClient, IsolationLevel, Statement, Transaction};
+use postgres::Client;
 use protocol::Timestamp;
 use protocol::export::Gap;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use self::append::{Statements, append_in, insert_gap};
+use self::moment::{Moment, snapshot};
+use self::rollups::{add_stored, write_rollups};
+pub use self::schema::applied;
+use self::schema::{insert_epoch, lay_schema};
 use crate::error::StoreError;
-use crate::migrations::{self, Applied, Schema};
-use crate::postgres_copy::{CopyConnection, copy_frames};
+use crate::migrations::Schema;
+use crate::postgres_copy::CopyConnection;
 use crate::postgres_url;
 use crate::reading::{Quality, Reading};
 use crate::retention::{self, BatchRow, Chosen, GapRow, Retirement};
-use crate::rollup::{self, COLUMNS, Rolling, Rollup, Values};
-use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, new_epoch, probe, signed, unsigned};
+use crate::rollup::{self, Rolling};
+use crate::store::{Appended, Batch, EpochStart, Head, Row, Span, Store, probe, signed, unsigned};
 use crate::tags::{Ids, Tag, Tags};
-use crate::trend::{self, Snapshot, Trend, TrendQuery};
+use crate::trend::{self, Snapshot as _, Trend, TrendQuery};
 
 /// What keeps a session honest: a commit is on disk before it is seen; a lock that an old, dying backend still holds is
 /// waited for, but not for ever; a session of ours whose plant PC has vanished is ended by the server, in a transaction or
@@ -31,8 +37,6 @@ const SESSION: &str =
      SET statement_timeout = '120s';
      SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;
      SET client_min_messages = warning; SET timezone = 'UTC'";
-/// Taken while the schema is laid; the number only has to be always the same.
-const SCHEMA_LOCK: i64 = 0x706c_616e_746c_696e;
 
 pub struct PostgresStore {
     url: String,
@@ -101,273 +105,6 @@ pub fn connect(url: &str) -> Result<Client, StoreError> {
     let target = postgres_url::parse(url)?;
     let connected = target.config.connect(MakeRustlsConnect::new(target.tls));
     connected.map_err(|error| postgres_url::named(url, error.into()))
-}
-
-fn lay_schema(client: &mut Client, expected: &Schema) -> Result<(), StoreError> {
-    let before = applied(client)?;
-    if !before.is_empty() {
-        return migrations::check(migrations::POSTGRES, &before, expected);
-    }
-    let mut transaction = client.transaction()?;
-    // Of two that start at once, the second finds the first one's work when its turn comes.
-    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&SCHEMA_LOCK])?;
-    if applied(&mut transaction)?.is_empty() {
-        transaction.batch_execute(
-            "CREATE TABLE schema_migrations (
-                 name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(),
-                 attempt text, down text)",
-        )?;
-        for migration in migrations::POSTGRES {
-            transaction.batch_execute(migration.sql)?;
-            transaction.execute(
-                "INSERT INTO schema_migrations (name, sha256) VALUES ($1, $2)",
-                &[&migration.name, &migration.sha256()],
-            )?;
-        }
-        insert_epoch(&mut transaction, 1, 1)?;
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-pub fn applied(client: &mut impl GenericClient) -> Result<Applied, StoreError> {
-    // Not `to_regclass`: inside a transaction it may still answer from before the lock was waited for.
-    let query =
-        "SELECT EXISTS (SELECT FROM pg_tables WHERE tablename = 'schema_migrations' AND schemaname = current_schema())";
-    let there: bool = client.query_one(query, &[])?.get(0);
-    if !there {
-        return Ok(Applied::new());
-    }
-    let rows = client.query("SELECT name, sha256 FROM schema_migrations", &[])?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
-fn insert_epoch(transaction: &mut Transaction<'_>, number: i32, first_seq: u64) -> Result<(), postgres::Error> {
-    transaction
-        .execute(
-            "INSERT INTO epochs (number, epoch, first_seq) VALUES ($1, $2, $3)",
-            &[&number, &new_epoch(), &signed(first_seq)],
-        )
-        .map(|_| ())
-}
-
-/// What every batch says, understood by the server once a connection.
-#[derive(Clone)]
-struct Statements {
-    first: Statement,
-    move_position: Statement,
-    count: Statement,
-    note: Statement,
-    copy: Statement,
-}
-
-impl Statements {
-    fn prepare(client: &mut Client) -> Result<Self, StoreError> {
-        Ok(Self {
-            first: client.prepare("INSERT INTO ingest (writer, position) VALUES ($1, $2) ON CONFLICT DO NOTHING")?,
-            move_position: client.prepare("UPDATE ingest SET position = $3 WHERE writer = $1 AND position = $2")?,
-            count: client.prepare("UPDATE head SET last_seq = last_seq + $1 RETURNING last_seq, rolled_seq")?,
-            note: client.prepare(
-                "INSERT INTO batches (last_seq, first_seq, writer, position, first_time, last_time)
-                 VALUES ($1, $2, $3, $4, $5::text::timestamptz, $6::text::timestamptz)",
-            )?,
-            copy: client.prepare("COPY readings (seq, time, tag, value, quality, text) FROM STDIN (FORMAT binary)")?,
-        })
-    }
-}
-
-/// Of a batch's rows, what is sent at a time: the server stores it while the next is on its way.
-const PIECE: usize = 64 << 10;
-
-/// Everything of [`Store::append`] but the commit; `tags` has the id of each reading's. What is taken back again need not
-/// be rolled up.
-fn append_in(
-    transaction: &mut Transaction<'_>,
-    statements: &Statements,
-    tags: &[i32],
-    batch: &Batch<'_>,
-    rolling: Option<&mut Rolling>,
-) -> Result<Appended, StoreError> {
-    let (writer, from, to) = (&batch.writer, signed(batch.from), signed(batch.to));
-    let mut moved = transaction.execute(&statements.move_position, &[writer, &from, &to])?;
-    // A writer that never wrote is at 0.
-    if moved == 0 && from == 0 {
-        moved = transaction.execute(&statements.first, &[writer, &to])?;
-    }
-    if moved == 0 {
-        let found = transaction.query_opt("SELECT position FROM ingest WHERE writer = $1", &[writer])?;
-        return batch.not_moved(found.map_or(0, |row| unsigned(row.get(0))));
-    }
-    let count = signed(batch.readings.len() as u64);
-    let head = transaction.query_one(&statements.count, &[&count])?;
-    let (last_seq, rolled_seq): (i64, i64) = (head.get(0), head.get(1));
-    let first_seq = last_seq - count + 1;
-    // From here on only what takes part.
-    let mut rolling = match rolling.map(|rolling| (rolling.missing(unsigned(rolled_seq), unsigned(first_seq)), rolling))
-    {
-        Some((Some(missing), rolling)) => {
-            add_stored(transaction, missing, rolling)?;
-            Some(rolling)
-        }
-        _ => None,
-    };
-    if let Some((first_time, last_time)) = batch.times() {
-        let (first_time, last_time) = (first_time.with_micros(), last_time.with_micros());
-        transaction.execute(&statements.note, &[&last_seq, &first_seq, writer, &to, &first_time, &last_time])?;
-        let mut copy = transaction.copy_in(&statements.copy)?;
-        for piece in copy_frames(batch.readings, first_seq, tags).chunks(PIECE) {
-            copy.write_all(piece)?;
-            copy.flush()?;
-        }
-        // While the server stores them.
-        if let Some(rolling) = &mut rolling {
-            for (reading, tag) in batch.readings.iter().zip(tags) {
-                rolling.add((*tag).into(), reading.time, reading.value, reading.quality);
-            }
-        }
-        copy.finish()?;
-    }
-    for gap in batch.gaps {
-        insert_gap(transaction, batch.place_of_gaps(last_seq), None, gap)?;
-    }
-    if let Some(rolling) = rolling
-        && rolling.reaches(unsigned(last_seq))
-    {
-        write_rollups(transaction, rolling, last_seq)?;
-    }
-    Ok(Appended::Stored { last_seq: unsigned(last_seq) })
-}
-
-/// Readings that are stored and not rolled up.
-fn add_stored(
-    transaction: &mut Transaction<'_>,
-    range: RangeInclusive<u64>,
-    rolling: &mut Rolling,
-) -> Result<(), StoreError> {
-    if range.is_empty() {
-        return Ok(());
-    }
-    let rows = transaction.query(
-        "SELECT tag, (extract(epoch FROM time) * 1000000)::bigint, value, quality FROM readings
-         WHERE seq BETWEEN $1 AND $2 ORDER BY seq",
-        &[&signed(*range.start()), &signed(*range.end())],
-    )?;
-    for row in rows {
-        let value = row.get::<_, Option<f64>>(2).filter(|value| value.is_finite());
-        let quality = Quality(u8::try_from(row.get::<_, i16>(3)).unwrap_or(0));
-        rolling.add(row.get::<_, i32>(0).into(), time(&row, 1), value, quality);
-    }
-    Ok(())
-}
-
-/// From here on the rollups go up to `seq`.
-fn write_rollups(transaction: &mut Transaction<'_>, rolling: &mut Rolling, seq: i64) -> Result<(), StoreError> {
-    let (minutes, hours) = rolling.take();
-    for (table, buckets) in rollup::TABLES.into_iter().zip([minutes, hours]) {
-        let newest: Option<SystemTime> = transaction.query_one(&format!("SELECT max(start) FROM {table}"), &[])?.get(0);
-        // What is newer than everything there is cannot be there already, and need not be looked for.
-        let known = newest.map_or(0, |newest| buckets.partition_point(|((start, _), _)| system_time(*start) <= newest));
-        let (known, new) = buckets.split_at(known);
-        if !known.is_empty() {
-            add_to_rollups(transaction, table, known)?;
-        }
-        if !new.is_empty() {
-            copy_rollups(transaction, table, new)?;
-        }
-    }
-    transaction.execute("UPDATE head SET rolled_seq = $1", &[&seq])?;
-    Ok(())
-}
-
-fn add_to_rollups(
-    transaction: &mut Transaction<'_>,
-    table: &str,
-    buckets: &[((i64, i64), Rollup)],
-) -> Result<(), StoreError> {
-    let of = |number: fn(&Values) -> f64| -> Vec<Option<f64>> {
-        buckets.iter().map(|(_, rollup)| rollup.values.as_ref().map(number)).collect()
-    };
-    let at = |time: fn(&Values) -> Timestamp| -> Vec<Option<SystemTime>> {
-        let times = buckets.iter().map(|(_, rollup)| rollup.values.as_ref().map(time));
-        times.map(|time| time.map(|time| system_time(time.as_micros()))).collect()
-    };
-    let starts: Vec<SystemTime> = buckets.iter().map(|((start, _), _)| system_time(*start)).collect();
-    let tags: Vec<i32> = buckets.iter().map(|((_, tag), _)| i32::try_from(*tag).unwrap_or_default()).collect();
-    let readings: Vec<i64> = buckets.iter().map(|(_, rollup)| signed(rollup.readings)).collect();
-    let bad: Vec<i64> = buckets.iter().map(|(_, rollup)| signed(rollup.bad)).collect();
-    transaction.execute(
-        &format!(
-            "INSERT INTO {table} AS old ({COLUMNS})
-             SELECT * FROM unnest($1::timestamptz[], $2::integer[], $3::bigint[], $4::bigint[], $5::float8[], $6::float8[],
-                 $7::timestamptz[], $8::float8[], $9::timestamptz[], $10::float8[])
-             ON CONFLICT (start, tag) DO UPDATE SET
-                 readings = old.readings + excluded.readings, bad = old.bad + excluded.bad,
-                 minimum = least(old.minimum, excluded.minimum), maximum = greatest(old.maximum, excluded.maximum),
-                 first = CASE WHEN coalesce(old.first_time <= excluded.first_time, excluded.first_time IS NULL)
-                     THEN old.first ELSE excluded.first END,
-                 first_time = least(old.first_time, excluded.first_time),
-                 last = CASE WHEN coalesce(old.last_time > excluded.last_time, excluded.last_time IS NULL)
-                     THEN old.last ELSE excluded.last END,
-                 last_time = greatest(old.last_time, excluded.last_time)"
-        ),
-        &[
-            &starts,
-            &tags,
-            &readings,
-            &bad,
-            &of(|values| values.minimum),
-            &of(|values| values.maximum),
-            &at(|values| values.first_time),
-            &of(|values| values.first),
-            &at(|values| values.last_time),
-            &of(|values| values.last),
-        ],
-    )?;
-    Ok(())
-}
-
-fn copy_rollups(
-    transaction: &mut Transaction<'_>,
-    table: &str,
-    buckets: &[((i64, i64), Rollup)],
-) -> Result<(), StoreError> {
-    const TIME: Type = Type::TIMESTAMPTZ;
-    const NUMBER: Type = Type::FLOAT8;
-    let types = [TIME, Type::INT4, Type::INT8, Type::INT8, NUMBER, NUMBER, TIME, NUMBER, TIME, NUMBER];
-    let copy = transaction.copy_in(&format!("COPY {table} ({COLUMNS}) FROM STDIN (FORMAT binary)"))?;
-    let mut copy = BinaryCopyInWriter::new(copy, &types);
-    for ((start, tag), Rollup { readings, bad, values }) in buckets {
-        let at = |time: fn(&Values) -> Timestamp| values.as_ref().map(time).map(|time| system_time(time.as_micros()));
-        let of = |number: fn(&Values) -> f64| values.as_ref().map(number);
-        copy.write(&[
-            &system_time(*start),
-            &i32::try_from(*tag).unwrap_or_default(),
-            &signed(*readings),
-            &signed(*bad),
-            &of(|values| values.minimum),
-            &of(|values| values.maximum),
-            &at(|values| values.first_time),
-            &of(|values| values.first),
-            &at(|values| values.last_time),
-            &of(|values| values.last),
-        ])?;
-    }
-    copy.finish()?;
-    Ok(())
-}
-
-fn insert_gap(
-    transaction: &mut Transaction<'_>,
-    at_seq: i64,
-    first_seq: Option<i64>,
-    gap: &Gap,
-) -> Result<(), postgres::Error> {
-    transaction.execute(
-        "INSERT INTO gaps (number, at_seq, first_seq, first_time, last_time, readings, reason)
-         SELECT coalesce(max(number), 0) + 1, $1, $2, $3::text::timestamptz, $4::text::timestamptz, $5, $6 FROM gaps",
-        &[&at_seq, &first_seq, &gap.from.with_micros(), &gap.to.with_micros(), &signed(gap.readings), &gap.reason],
-    )?;
-    Ok(())
 }
 
 fn system_time(micros: i64) -> SystemTime {
@@ -632,91 +369,5 @@ impl Store for PostgresStore {
             GapRow { at_seq: unsigned(row.get(0)), first_seq, gap }.between(behind_seq, through_seq)
         });
         Ok(gaps.flatten().collect())
-    }
-}
-
-/// One transaction, which sees one state and changes nothing.
-fn snapshot(client: &mut Client) -> Result<Transaction<'_>, postgres::Error> {
-    client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start()
-}
-
-struct Moment<'a>(Transaction<'a>);
-
-impl Snapshot for Moment<'_> {
-    fn ids(&mut self, tag: &str) -> Result<Vec<(i64, Option<String>)>, StoreError> {
-        let rows = self.0.query("SELECT id, unit FROM tags WHERE name = $1 ORDER BY id", &[&tag])?;
-        Ok(rows.iter().map(|row| (row.get::<_, i32>(0).into(), row.get(1))).collect())
-    }
-
-    fn rolled_and_last_seq(&mut self) -> Result<(u64, u64), StoreError> {
-        let row = self.0.query_one("SELECT rolled_seq, last_seq FROM head", &[])?;
-        Ok((unsigned(row.get(0)), unsigned(row.get(1))))
-    }
-
-    fn rollups(
-        &mut self,
-        length: i64,
-        starts: Range<i64>,
-        ids: &[i64],
-        each: &mut dyn FnMut(i64, Rollup),
-    ) -> Result<(), StoreError> {
-        let starts = starts.step_by(usize::try_from(length).unwrap_or(usize::MAX));
-        let starts: Vec<SystemTime> = starts.map(system_time).collect();
-        let ids: Vec<i32> = ids.iter().filter_map(|id| i32::try_from(*id).ok()).collect();
-        // One by one: the server would rather look through the whole table.
-        let rows = self.0.query(
-            &format!(
-                "SELECT (extract(epoch FROM wanted.start) * 1000000)::bigint, readings, bad, minimum, maximum,
-                     (extract(epoch FROM first_time) * 1000000)::bigint, first,
-                     (extract(epoch FROM last_time) * 1000000)::bigint, last
-                 FROM unnest($1::timestamptz[]) AS wanted (start) CROSS JOIN LATERAL (
-                     SELECT * FROM {} WHERE start = wanted.start AND tag = ANY ($2) OFFSET 0) AS rollup",
-                rollup::table(length)
-            ),
-            &[&starts, &ids],
-        )?;
-        for row in &rows {
-            let values = row.get::<_, Option<f64>>(3).map(|minimum| Values {
-                minimum,
-                maximum: row.get(4),
-                first_time: time(row, 5),
-                first: row.get(6),
-                last_time: time(row, 7),
-                last: row.get(8),
-            });
-            each(row.get(0), Rollup { readings: unsigned(row.get(1)), bad: unsigned(row.get(2)), values });
-        }
-        Ok(())
-    }
-
-    fn spans(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<Span>, StoreError> {
-        let rows = self.0.query(
-            &format!(
-                "SELECT first_seq, last_seq FROM batches WHERE last_time >= '{}' AND first_time < '{}' ORDER BY last_seq",
-                from.with_micros(),
-                to.with_micros()
-            ),
-            &[],
-        )?;
-        Ok(Span::joined(rows.iter().map(|row| Span::all(unsigned(row.get(0)), unsigned(row.get(1)))).collect()))
-    }
-
-    fn readings(
-        &mut self,
-        span: Span,
-        ids: &[i64],
-        each: &mut dyn FnMut(Timestamp, Option<f64>, Quality),
-    ) -> Result<(), StoreError> {
-        let ids: Vec<i32> = ids.iter().filter_map(|id| i32::try_from(*id).ok()).collect();
-        let rows = self.0.query(
-            "SELECT (extract(epoch FROM time) * 1000000)::bigint, value, quality FROM readings
-             WHERE seq BETWEEN $1 AND $2 AND tag = ANY ($3) ORDER BY seq",
-            &[&signed(span.first_seq), &signed(span.last_seq), &ids],
-        )?;
-        for row in &rows {
-            let value = row.get::<_, Option<f64>>(1).filter(|value| value.is_finite());
-            each(time(row, 0), value, Quality(u8::try_from(row.get::<_, i16>(2)).unwrap_or(0)));
-        }
-        Ok(())
     }
 }
