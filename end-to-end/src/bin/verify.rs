@@ -65,7 +65,7 @@ fn verify(arguments: &Arguments) -> Result<(), String> {
     ];
     if !arguments.no_windows {
         steps.push(("build for Windows", windows::build));
-        steps.push(("packages on Windows", windows::package_tests));
+        steps.push(("unit tests on Windows", windows::unit_tests));
     }
     steps::run(steps)
 }
