@@ -55,7 +55,7 @@ fn verify(arguments: &Arguments) -> Result<(), String> {
         ("format", || cargo(&["fmt", "--all", "--check"])),
         ("clippy", || cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         ("build", || cargo(&["build", "--quiet", "--workspace", "--bins"])),
-        ("tests", || cargo(&["test", "--workspace"])),
+        ("tests", tests),
         // Small, and unoptimised: shows that it still runs, not how fast anything is.
         ("benchmarks", benchmarks),
         ("demo on SQLite", || cargo(&["demo", "--once"])),
@@ -68,6 +68,14 @@ fn verify(arguments: &Arguments) -> Result<(), String> {
         steps.push(("unit tests on Windows", windows::unit_tests));
     }
     steps::run(steps)
+}
+
+fn tests() -> Command {
+    let mut command = cargo(&["test", "--workspace"]);
+    // Stories wait half of their time, for what they have begun.
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    command.env("RUST_TEST_THREADS", (cores * 3 / 2).max(2).to_string());
+    command
 }
 
 fn benchmarks() -> Command {
