@@ -74,24 +74,23 @@ fn command_line(root: &InstallRoot, service: &Service) -> Vec<String> {
     [launcher.as_str(), "run", "--root", &root, "--service", &service.name].map(str::to_owned).into()
 }
 
-/// What the service manager is to know, with the launcher's file.
-fn information(root: &InstallRoot, service: &Service, launcher: &Path) -> ServiceInfo {
-    ServiceInfo {
+fn launch_arguments(root: &InstallRoot, service: &Service) -> Vec<OsString> {
+    command_line(root, service)[1..].iter().map(OsString::from).collect()
+}
+
+fn install(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
+    let information = ServiceInfo {
         name: OsString::from(&service.name),
         display_name: OsString::from(format!("Plantlink ({})", service.name)),
         service_type: ServiceType::OWN_PROCESS,
         start_type: ServiceStartType::AutoStart,
         error_control: ServiceErrorControl::Normal,
-        executable_path: launcher.to_owned(),
-        launch_arguments: command_line(root, service)[1..].iter().map(OsString::from).collect(),
+        executable_path: root.path().join(executable("watchdog")),
+        launch_arguments: launch_arguments(root, service),
         dependencies: Vec::new(),
         account_name: Some(OsString::from(account(service))),
         account_password: None,
-    }
-}
-
-fn install(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
-    let information = information(root, service, &root.path().join(executable("watchdog")));
+    };
     let manager = manager(ServiceManagerAccess::CONNECT | ServiceManagerAccess::CREATE_SERVICE)?;
     let rights = ServiceAccess::CHANGE_CONFIG | ServiceAccess::START | ServiceAccess::DELETE;
     let created =
@@ -172,6 +171,8 @@ pub struct Detour<'a> {
     root: &'a InstallRoot,
     service: &'a Service,
     opened: windows_service::service::Service,
+    /// As an administrator may have changed it; without its account, which then stays.
+    found: ServiceInfo,
 }
 
 impl<'a> Detour<'a> {
@@ -188,11 +189,23 @@ impl<'a> Detour<'a> {
             opened => opened.map_err(|error| failed("open the service", service, error))?,
         };
         let config = opened.query_config().map_err(|error| failed("ask after the service", service, error))?;
-        let command = config.executable_path.to_string_lossy().to_lowercase();
-        if !command.contains(&root.path().to_string_lossy().to_lowercase()) {
+        let launchers = [root.path().join(executable("watchdog")), upgrade_launcher::previous_of(root)];
+        if !launchers.iter().any(|launcher| starts(&config.executable_path, launcher)) {
             return Ok(None);
         }
-        let detour = Self { root, service, opened };
+        let found = ServiceInfo {
+            name: OsString::from(&service.name),
+            display_name: config.display_name,
+            service_type: config.service_type,
+            start_type: config.start_type,
+            error_control: config.error_control,
+            executable_path: config.executable_path,
+            launch_arguments: launch_arguments(root, service),
+            dependencies: config.dependencies,
+            account_name: None,
+            account_password: None,
+        };
+        let detour = Self { root, service, opened, found };
         detour.lead_to(&upgrade_launcher::previous_of(root))?;
         Ok(Some(detour))
     }
@@ -206,9 +219,16 @@ impl<'a> Detour<'a> {
     }
 
     fn lead_to(&self, launcher: &Path) -> Result<(), Failure> {
-        let changed = self.opened.change_config(&information(self.root, self.service, launcher));
-        changed.map_err(|error| failed("name the launcher of the service", self.service, error))
+        let led = ServiceInfo { executable_path: launcher.to_owned(), ..self.found.clone() };
+        self.opened.change_config(&led).map_err(|error| failed("name the launcher of the service", self.service, error))
     }
+}
+
+/// Whether a service's command line is one of this program; names of files are the same in other letters.
+fn starts(command: &Path, program: &Path) -> bool {
+    let [command, program] = [command, program].map(|path| path.to_string_lossy().to_lowercase());
+    let rest = command.trim_start_matches('"').strip_prefix(&program).map(str::to_owned);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['"', ' ']))
 }
 
 fn start(service: &Service) -> Result<(), Failure> {
@@ -413,5 +433,24 @@ fn tell(status: ServiceStatusHandle, state: ServiceState, exit_code: ServiceExit
     });
     if let Err(error) = told {
         eprintln!("the service manager could not be told: {}", cause(&error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_of_another_root_is_not_taken_for_ours() {
+        let launcher = Path::new(r"C:\Plant Data\watchdog.exe");
+        for (command, ours) in [
+            (r#""c:\plant data\WATCHDOG.EXE" run --root "C:\Plant Data""#, true),
+            (r"C:\Plant Data\watchdog.exe run", true),
+            (r#""C:\Plant Data\watchdog.exe""#, true),
+            (r#""C:\Plant Data 2\watchdog.exe" run --root "C:\Plant Data""#, false),
+            (r"C:\Plant Data\watchdog.exe.old run", false),
+        ] {
+            assert_eq!(starts(Path::new(command), launcher), ours, "{command}");
+        }
     }
 }
