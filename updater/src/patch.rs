@@ -112,10 +112,12 @@ fn write_file(package: &mut VerifiedPackage, file: &TreeFile, target: &Path) -> 
 
 /// Version directories are never changed, so two may share a file; a file system without links gets a copy.
 fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
-    if fs::hard_link(from, to).is_ok() {
-        return Ok(());
+    match fs::hard_link(from, to) {
+        // Windows knows some files by a second, short name: nothing that was laid is written over.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(durable::name_error("create", to, error)),
+        Err(_) => durable::copy(from, to),
+        Ok(()) => Ok(()),
     }
-    durable::copy(from, to)
 }
 
 #[cfg(unix)]

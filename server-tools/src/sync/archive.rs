@@ -21,6 +21,7 @@ use protocol::signing::hex;
 use protocol::{Failure, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use updater::package::names;
 
 /// What a plant is asked for of which nothing is there yet.
 pub const EVERYTHING: &str = "since=1970-01-01T00:00:00Z";
@@ -98,11 +99,17 @@ pub struct Part {
 pub fn check_client_id(client_id: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     match client_id.is_empty() || client_id.len() > 64 || client_id.starts_with('.') || !client_id.chars().all(plain) {
-        false => Ok(()),
+        // Windows would take it for a device, or for the folder of another one.
+        false => names::check(client_id).map_err(|refusal| refusal.detail),
         true => {
             Err(format!("`{client_id}` must be 1 to 64 letters, digits, `-`, `_` or `.`, and not begin with a dot"))
         }
     }
+}
+
+/// The name of the folder, as the file system tells folders apart.
+pub fn folder_of(client_id: &str) -> String {
+    if cfg!(windows) { client_id.to_lowercase() } else { client_id.to_owned() }
 }
 
 impl Folder {
@@ -399,6 +406,16 @@ mod tests {
         part.write(&member).unwrap();
         assert!(part.is_complete());
         folder.finish(part).unwrap()
+    }
+
+    #[test]
+    fn a_client_id_is_the_name_of_a_folder_on_every_system() {
+        for good in ["acme-1", "Acme_2.north", "console"] {
+            assert_eq!(check_client_id(good), Ok(()), "{good}");
+        }
+        for bad in ["", ".acme", "acme/1", r"acme\1", "acme.", "CON", "nul.txt", "COM1", "acme:1"] {
+            assert!(check_client_id(bad).is_err(), "{bad}");
+        }
     }
 
     fn opened() -> (tempfile::TempDir, Folder) {

@@ -56,7 +56,7 @@ fn read(file: &Path, only: &[String]) -> Result<Vec<Plant>, Failure> {
         if host.trim().is_empty() {
             return Err(wrong(at, &format!("host of `{client_id}` is empty")));
         }
-        if let Some(before) = lines.insert(client_id.clone(), at) {
+        if let Some(before) = lines.insert(archive::folder_of(&client_id), at) {
             return Err(wrong(at, &format!("client_id `{client_id}` is that of line {before} already")));
         }
         let fingerprint = match fingerprint.as_deref().map(super::parse_fingerprint).transpose() {
@@ -69,7 +69,7 @@ fn read(file: &Path, only: &[String]) -> Result<Vec<Plant>, Failure> {
     if plants.is_empty() {
         return Err(wrong(1, "there is no [[plant]] with client_id and host"));
     }
-    if let Some(strange) = only.iter().find(|id| !lines.contains_key(*id)) {
+    if let Some(strange) = only.iter().find(|id| plants.iter().all(|plant| plant.client_id != **id)) {
         return Err(Failure::usage(format!("{} has no plant `{strange}`", file.display())));
     }
     plants.retain(|plant| only.is_empty() || only.contains(&plant.client_id));
