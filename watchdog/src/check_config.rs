@@ -7,6 +7,7 @@ use protocol::signing::PublicKey;
 use updater::boot_record::BootRecord;
 use updater::trusted_keys;
 
+use crate::on_site::no_root;
 use crate::{certificate, license};
 
 /// Prints every mistake in the configuration.
@@ -14,6 +15,9 @@ use crate::{certificate, license};
 /// # Errors
 /// If there is one.
 pub fn check_config(root: &InstallRoot) -> Result<(), Failure> {
+    if !root.config_file().exists() && !root.boot_record().exists() {
+        return Err(no_root(root));
+    }
     let mut found = Vec::new();
     let mut note = |mistakes: Mistakes| found.extend(mistakes.0.iter().map(ToString::to_string));
     let (settings, mistakes) = Settings::read_as_far(root);

@@ -17,7 +17,7 @@ use updater::boot_record::BootRecord;
 use updater::patch::PROGRAMS;
 use updater::version_directory::{VERSION_FILE, read_tree, tree_hash, version_id};
 
-use crate::{certificate, executable};
+use crate::{as_argument, certificate, executable};
 
 /// What `watchdog init` is given.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ pub fn init(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
         }
     }
     let watchdog = root.path().join(executable("watchdog"));
-    println!("start it with: {} run --root {}", watchdog.display(), root.path().display());
+    println!("start it with: {} run --root {}", as_argument(&watchdog), as_argument(root.path()));
     Ok(())
 }
 

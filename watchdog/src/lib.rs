@@ -33,10 +33,16 @@ pub use reset_pin::reset_pin;
 pub use restore::restore;
 #[cfg(windows)]
 pub use service::windows::run as run_service;
-pub use service::{Service, Wish, service};
+pub use service::{DEFAULT_NAME, Service, Wish, service};
 pub use status::show_status;
 pub use supervise::supervise;
 pub use upgrade_launcher::upgrade_launcher;
+
+/// A path in a command line that people copy.
+fn as_argument(path: &std::path::Path) -> String {
+    let shown = path.display().to_string();
+    if shown.contains(char::is_whitespace) { format!("\"{shown}\"") } else { shown }
+}
 
 /// Of a program of this workspace, as its file is called on this platform.
 fn executable(program: &str) -> String {

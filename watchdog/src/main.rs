@@ -146,7 +146,7 @@ enum Verb {
         root: Root,
         /// The service that starts it, where it has another name
         #[cfg(windows)]
-        #[arg(long, default_value = "plantlink")]
+        #[arg(long, default_value = watchdog::DEFAULT_NAME)]
         name: String,
     },
     /// Name every mistake in the configuration, with file and line
@@ -197,7 +197,7 @@ struct WhichService {
     #[command(flatten)]
     root: Root,
     /// Another name, where there is more than one install root
-    #[arg(long, default_value = "plantlink")]
+    #[arg(long, default_value = watchdog::DEFAULT_NAME)]
     name: String,
 }
 

@@ -48,6 +48,8 @@ grep -q "reset-pin" "$work/said" || fail "says nothing of the PIN"
 inside test -e $plant/state/boot || fail "there is no install root"
 inside test -L /etc/systemd/system/multi-user.target.wants/plantlink.service || fail "it would not start with the machine"
 inside systemd-analyze verify /etc/systemd/system/plantlink.service || fail "systemd finds fault with the unit"
+! inside /usr/lib/plantlink/watchdog service uninstall --root /srv/other 2> "$work/said" || fail "somebody else's service was removed"
+grep -q "another install root" "$work/said" || fail "does not say whose service it is: $(cat "$work/said")"
 inside getent passwd plantlink-collector plantlink-agent plantlink-portal >/dev/null || fail "users are missing"
 
 echo "== start, and take up headquarters' key"

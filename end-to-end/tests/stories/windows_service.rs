@@ -99,6 +99,10 @@ fn a_service_is_installed_runs_tells_the_event_log_and_leaves_no_trace_but_data(
     served.service("start").good();
     plant.wait_until_running();
 
+    let other = path(&served.world.folder.path().join("other"));
+    let mut foreign = served.machine.run(&built("watchdog"));
+    let refused = run(foreign.args(["service", "uninstall", "--root"]).arg(other));
+    assert!(refused.code == Some(2) && refused.errors.contains("another install root"), "{refused:?}");
     served.service("uninstall").good();
     assert!(plant.status().is_none() && !served.knows_source());
     assert!(served.service("status").errors.contains("service install"));

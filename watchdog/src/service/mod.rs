@@ -11,6 +11,7 @@ use config::InstallRoot;
 use protocol::Failure;
 
 use crate::on_site::no_root;
+use crate::{as_argument, executable};
 
 /// What to do with the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +29,31 @@ pub enum Wish {
 /// Which service.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// `plantlink`; another where there is more than one install root.
+    /// [`DEFAULT_NAME`]; another where there is more than one install root.
     pub name: String,
     /// As [`crate::launch`] takes it.
     pub users: Option<String>,
 }
+
+impl Service {
+    /// What is to be called next.
+    fn how_to_start(&self, root: &InstallRoot) -> String {
+        let launcher = root.path().join(executable("watchdog"));
+        let name = if self.name == DEFAULT_NAME { String::new() } else { format!(" --name {}", self.name) };
+        format!("start it now with: {} service start --root {}{name}", as_argument(&launcher), as_argument(root.path()))
+    }
+
+    /// Whose service has this name: that of another root is left alone.
+    fn of_another_root(&self, runs: &str) -> Failure {
+        let name = &self.name;
+        Failure::usage(format!(
+            "the service {name} is one of another install root ({runs}); name this one's with --name"
+        ))
+    }
+}
+
+/// Where there is one install root.
+pub const DEFAULT_NAME: &str = "plantlink";
 
 /// # Errors
 /// Without the rights for it, or what the service manager says.

@@ -16,6 +16,9 @@ const UNITS: &str = "/etc/systemd/system";
 
 pub fn service(root: &InstallRoot, service: &Service, wish: Wish) -> Result<(), Failure> {
     let unit = PathBuf::from(UNITS).join(format!("{}.service", service.name));
+    if !matches!(wish, Wish::Install { print: true }) {
+        require_own(root, service, &unit)?;
+    }
     match wish {
         Wish::Install { print: true } => {
             print!("{}", text(root, service)?);
@@ -41,8 +44,29 @@ fn install(root: &InstallRoot, service: &Service, unit: &Path) -> Result<(), Fai
     reload()?;
     systemctl(&["enable", "--quiet", &service.name])?;
     println!("{} is installed, and starts with the machine", unit.display());
-    println!("start it now with: watchdog service start --root {}", root.path().display());
+    println!("{}", service.how_to_start(root));
     Ok(())
+}
+
+/// A unit that is there has to be one of this root.
+fn require_own(root: &InstallRoot, service: &Service, unit: &Path) -> Result<(), Failure> {
+    let there = match std::fs::read_to_string(unit) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        there => there.map_err(|error| durable::name_error("read", unit, error))?,
+    };
+    let line = there.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap_or_default();
+    let own = command(root)?;
+    match line.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')) {
+        true => Ok(()),
+        false => Err(service.of_another_root(line)),
+    }
+}
+
+/// Which the unit starts, users apart.
+fn command(root: &InstallRoot) -> Result<String, Failure> {
+    let quoted = |path: &Path| quote(&path.to_string_lossy());
+    let launcher = root.path().join(executable("watchdog"));
+    Ok(format!("{} run --root {}", quoted(&launcher)?, quoted(root.path())?))
 }
 
 fn uninstall(service: &Service, unit: &Path) -> Result<(), Failure> {
@@ -110,10 +134,9 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), Failure> {
 
 /// The unit. Restarts are the launcher's own, with its own pauses; systemd only starts a launcher that is gone or hangs.
 fn text(root: &InstallRoot, service: &Service) -> Result<String, Failure> {
-    let folder = std::path::absolute(root.path())?;
-    let launcher = folder.join(executable("watchdog"));
+    let folder = root.path();
     let quoted = |path: &Path| quote(&path.to_string_lossy());
-    let mut start = format!("{} run --root {}", quoted(&launcher)?, quoted(&folder)?);
+    let mut start = command(root)?;
     // Only whoever may become others needs any rights of root.
     let identity = match &service.users {
         Some(users) => {
@@ -122,7 +145,7 @@ fn text(root: &InstallRoot, service: &Service) -> Result<String, Failure> {
         }
         None => format!("User={}\nCapabilityBoundingSet=", owner(root)?),
     };
-    let mut writes = vec![quoted(&folder)?];
+    let mut writes = vec![quoted(folder)?];
     let url = Credentials::read_file(&root.credentials_file())?.database_url;
     if let Some(Ok(Place::Sqlite(file))) = url.map(|url| readings::place(&url, root.path()))
         && let Some(outside) = file.parent().filter(|database| !database.starts_with(root.path()))

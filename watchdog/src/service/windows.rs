@@ -18,9 +18,9 @@ use protocol::Failure;
 use readings::Place;
 use tokio::sync::watch;
 use windows_service::service::{
-    ServiceAccess, ServiceAction, ServiceActionType, ServiceControl, ServiceControlAccept, ServiceErrorControl,
-    ServiceExitCode, ServiceFailureActions, ServiceFailureResetPeriod, ServiceInfo, ServiceStartType, ServiceState,
-    ServiceStatus, ServiceType,
+    ServiceAccess, ServiceAction, ServiceActionType, ServiceConfig, ServiceControl, ServiceControlAccept,
+    ServiceErrorControl, ServiceExitCode, ServiceFailureActions, ServiceFailureResetPeriod, ServiceInfo,
+    ServiceStartType, ServiceState, ServiceStatus, ServiceType,
 };
 use windows_service::service_control_handler::{self, ServiceControlHandlerResult, ServiceStatusHandle};
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
@@ -57,9 +57,9 @@ pub fn service(root: &InstallRoot, service: &Service, wish: Wish) -> Result<(), 
         }
         Wish::Install { print: false } => install(root, service),
         Wish::Uninstall => uninstall(root, service),
-        Wish::Start => start(service),
-        Wish::Stop => stop(service),
-        Wish::Status => status(service),
+        Wish::Start => start(root, service),
+        Wish::Stop => stop(root, service),
+        Wish::Status => status(root, service),
     }
 }
 
@@ -121,7 +121,7 @@ fn install(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
         return Err(failure);
     }
     println!("the service {} is installed, and starts with the machine", service.name);
-    println!("start it now with: watchdog service start --root {}", root.path().display());
+    println!("{}", service.how_to_start(root));
     Ok(())
 }
 
@@ -149,10 +149,10 @@ fn folders(root: &InstallRoot) -> Result<Vec<std::path::PathBuf>, Failure> {
 }
 
 fn uninstall(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
-    let opened = open(service, ServiceAccess::QUERY_STATUS | ServiceAccess::STOP | ServiceAccess::DELETE)?;
+    let opened = open(root, service, ServiceAccess::QUERY_STATUS | ServiceAccess::STOP | ServiceAccess::DELETE)?;
     let running = opened.query_status().is_ok_and(|status| status.current_state != ServiceState::Stopped);
     if running {
-        stop(service)?;
+        stop(root, service)?;
     }
     // While its name still means somebody.
     for folder in folders(root).unwrap_or_else(|_| vec![root.path().to_owned()]) {
@@ -189,8 +189,7 @@ impl<'a> Detour<'a> {
             opened => opened.map_err(|error| failed("open the service", service, error))?,
         };
         let config = opened.query_config().map_err(|error| failed("ask after the service", service, error))?;
-        let launchers = [root.path().join(executable("watchdog")), upgrade_launcher::previous_of(root)];
-        if !launchers.iter().any(|launcher| starts(&config.executable_path, launcher)) {
+        if !is_of(root, &config) {
             return Ok(None);
         }
         let found = ServiceInfo {
@@ -231,20 +230,20 @@ fn starts(command: &Path, program: &Path) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['"', ' ']))
 }
 
-fn start(service: &Service) -> Result<(), Failure> {
-    let opened = open(service, ServiceAccess::QUERY_STATUS | ServiceAccess::START)?;
+fn start(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
+    let opened = open(root, service, ServiceAccess::QUERY_STATUS | ServiceAccess::START)?;
     opened.start::<&OsStr>(&[]).map_err(|error| failed("start the service", service, error))?;
     wait_for(&opened, service, ServiceState::Running, START_WITHIN)
 }
 
-fn stop(service: &Service) -> Result<(), Failure> {
-    let opened = open(service, ServiceAccess::QUERY_STATUS | ServiceAccess::STOP)?;
+fn stop(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
+    let opened = open(root, service, ServiceAccess::QUERY_STATUS | ServiceAccess::STOP)?;
     opened.stop().map_err(|error| failed("stop the service", service, error))?;
     wait_for(&opened, service, ServiceState::Stopped, STOP_WITHIN + START_WITHIN)
 }
 
-fn status(service: &Service) -> Result<(), Failure> {
-    let opened = open(service, ServiceAccess::QUERY_STATUS)?;
+fn status(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
+    let opened = open(root, service, ServiceAccess::QUERY_STATUS)?;
     let status = opened.query_status().map_err(|error| failed("ask after the service", service, error))?;
     let pid = status.process_id.map(|pid| format!(", process {pid}")).unwrap_or_default();
     println!("{}: {:?}{pid}", service.name, status.current_state);
@@ -296,10 +295,25 @@ fn manager(rights: ServiceManagerAccess) -> Result<ServiceManager, Failure> {
         .map_err(|error| Failure::failed(format!("could not ask the service manager: {}", cause(&error))))
 }
 
-fn open(service: &Service, rights: ServiceAccess) -> Result<windows_service::service::Service, Failure> {
-    manager(ServiceManagerAccess::CONNECT)?
-        .open_service(&service.name, rights)
-        .map_err(|error| failed("open the service", service, error))
+/// A service of this root.
+fn open(
+    root: &InstallRoot,
+    service: &Service,
+    rights: ServiceAccess,
+) -> Result<windows_service::service::Service, Failure> {
+    let opened = manager(ServiceManagerAccess::CONNECT)?
+        .open_service(&service.name, rights | ServiceAccess::QUERY_CONFIG)
+        .map_err(|error| failed("open the service", service, error))?;
+    let config = opened.query_config().map_err(|error| failed("ask after the service", service, error))?;
+    match is_of(root, &config) {
+        true => Ok(opened),
+        false => Err(service.of_another_root(&config.executable_path.to_string_lossy())),
+    }
+}
+
+fn is_of(root: &InstallRoot, config: &ServiceConfig) -> bool {
+    let launchers = [root.path().join(executable("watchdog")), upgrade_launcher::previous_of(root)];
+    launchers.iter().any(|launcher| starts(&config.executable_path, launcher))
 }
 
 fn failed(what: &str, service: &Service, error: windows_service::Error) -> Failure {
