@@ -33,6 +33,11 @@ pub fn upgrade_launcher(root: &InstallRoot, #[cfg(windows)] service: &Service) -
     }
     let new = root.versions().join(&record.current).join(executable("watchdog"));
     if hash_file(&new)? == hash_file(&launcher)? {
+        #[cfg(windows)]
+        if let Some(detour) = crate::service::windows::Detour::left_over(root, service) {
+            durable::flush(&launcher)?;
+            detour.end()?;
+        }
         println!("the launcher is the one of {} already", record.current);
         return Ok(());
     }

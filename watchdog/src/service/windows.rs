@@ -181,6 +181,18 @@ impl<'a> Detour<'a> {
     /// # Errors
     /// Without an administrator's rights.
     pub fn begin(root: &'a InstallRoot, service: &'a Service) -> Result<Option<Self>, Failure> {
+        let Some(detour) = Self::find(root, service)? else { return Ok(None) };
+        detour.lead_to(&upgrade_launcher::previous_of(root))?;
+        Ok(Some(detour))
+    }
+
+    /// One that nobody has ended; a service that whoever calls may not change has none that he could end.
+    pub fn left_over(root: &'a InstallRoot, service: &'a Service) -> Option<Self> {
+        let previous = upgrade_launcher::previous_of(root);
+        Self::find(root, service).ok().flatten().filter(|detour| starts(&detour.found.executable_path, &previous))
+    }
+
+    fn find(root: &'a InstallRoot, service: &'a Service) -> Result<Option<Self>, Failure> {
         let rights = ServiceAccess::QUERY_CONFIG | ServiceAccess::CHANGE_CONFIG;
         let opened = match manager(ServiceManagerAccess::CONNECT)?.open_service(&service.name, rights) {
             Err(windows_service::Error::Winapi(error)) if error.raw_os_error() == Some(NO_SUCH_SERVICE) => {
@@ -204,9 +216,7 @@ impl<'a> Detour<'a> {
             account_name: None,
             account_password: None,
         };
-        let detour = Self { root, service, opened, found };
-        detour.lead_to(&upgrade_launcher::previous_of(root))?;
-        Ok(Some(detour))
+        Ok(Some(Self { root, service, opened, found }))
     }
 
     /// Back to the launcher, which is whole.
@@ -233,13 +243,17 @@ fn starts(command: &Path, program: &Path) -> bool {
 fn start(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
     let opened = open(root, service, ServiceAccess::QUERY_STATUS | ServiceAccess::START)?;
     opened.start::<&OsStr>(&[]).map_err(|error| failed("start the service", service, error))?;
-    wait_for(&opened, service, ServiceState::Running, START_WITHIN)
+    wait_for(&opened, service, ServiceState::Running, START_WITHIN)?;
+    println!("the service {} runs", service.name);
+    Ok(())
 }
 
 fn stop(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
     let opened = open(root, service, ServiceAccess::QUERY_STATUS | ServiceAccess::STOP)?;
     opened.stop().map_err(|error| failed("stop the service", service, error))?;
-    wait_for(&opened, service, ServiceState::Stopped, STOP_WITHIN + START_WITHIN)
+    wait_for(&opened, service, ServiceState::Stopped, STOP_WITHIN + START_WITHIN)?;
+    println!("the service {} is stopped", service.name);
+    Ok(())
 }
 
 fn status(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
