@@ -50,8 +50,9 @@ pub fn create_new(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     drop(file);
     // A link, unlike a rename, does not replace what is there.
     let linked = fs::hard_link(&temporary, path);
-    let removed = fs::remove_file(&temporary);
-    linked.and(removed).map_err(named)?;
+    // Made it is, whatever becomes of its other name.
+    let _ = patiently(|| fs::remove_file(&temporary));
+    linked.map_err(named)?;
     sync_folder_of(path)
 }
 

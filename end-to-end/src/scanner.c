@@ -49,6 +49,8 @@ static void look_at(const wchar_t *path, const FILETIME *written)
             memset(&file->written, 0, sizeof file->written);
             return;
         }
+        puts("holds");
+        fflush(stdout);
     }
     file->written = *written;
 }

@@ -31,7 +31,9 @@ pub fn result(manifest: &Manifest, old: &[TreeFile]) -> Result<Vec<TreeFile>, Re
         let new = TreeFile { path: file.path.clone(), executable: file.executable, sha256: file.sha256.clone() };
         files.insert(&file.path, new);
     }
-    names::check_distinct(files.keys().copied())?;
+    // Ours lies there in any case, also for a file system that knows no case.
+    let own = (!files.contains_key(VERSION_FILE)).then_some(VERSION_FILE);
+    names::check_distinct(files.keys().copied().chain(own))?;
     for program in PROGRAMS {
         let is_there =
             |ending: &str| files.get(format!("{program}{ending}").as_str()).is_some_and(|file| file.executable);

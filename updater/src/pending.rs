@@ -54,7 +54,7 @@ fn behind(root: &InstallRoot) -> Option<PendingUpdate> {
 pub fn take_in(root: &InstallRoot, settings: &Settings, file_name: &str) -> Result<PendingUpdate, NotTaken> {
     let received = root.incoming().join(file_name);
     // A name, not a way out.
-    if file_name.contains(['/', '\\']) || file_name.starts_with('.') {
+    if file_name.contains(['/', '\\', ':']) || file_name.starts_with('.') {
         return Err(NotTaken::Failed(Failure::failed(format!("{file_name} is no received package"))));
     }
     let taken = judge_and_place(root, settings, &received);
@@ -108,10 +108,15 @@ fn judge_and_place(root: &InstallRoot, settings: &Settings, received: &Path) -> 
         }
         (true, true) | (false, false) => write(root, &meta)?,
     }
-    if let Some(before) = before.filter(|before| before.package != meta.package) {
+    if let Some(before) = before.filter(|before| !is_same_name(&before.package, &meta.package)) {
         let _ = durable::remove(&root.pending_update().join(before.package));
     }
     Ok(meta)
+}
+
+/// Of one file: versions may differ in the case of letters alone, which is one name on Windows.
+fn is_same_name(one: &str, other: &str) -> bool {
+    if cfg!(windows) { one.eq_ignore_ascii_case(other) } else { one == other }
 }
 
 /// The folder is the agent's: what was judged is what is moved, or nothing is. (On Windows an open file cannot be renamed,

@@ -8,15 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use config::InstallRoot;
-use durable::Lock;
+use durable::{Lock, LockError};
 use protocol::Failure;
+#[cfg(windows)]
+use protocol::Timestamp;
 use updater::boot_record::Phase;
 use updater::settle;
 use updater::version_directory::hash_file;
 
-#[cfg(windows)]
-use crate::Service;
 use crate::executable;
+#[cfg(windows)]
+use crate::{Service, service::windows::Detour};
 
 /// Replaces this very program, which has to be the launcher of the root. On Windows `service` is the one that starts it.
 ///
@@ -26,7 +28,10 @@ pub fn upgrade_launcher(root: &InstallRoot, #[cfg(windows)] service: &Service) -
     let launcher = launcher_of(root);
     require_launcher(&launcher)?;
     let under_way = || Failure::try_later("an update is under way; upgrade the launcher when it is over");
-    let _lock = Lock::take(&root.update_lock()).map_err(|_| under_way())?;
+    let _lock = Lock::take(&root.update_lock()).map_err(|error| match error {
+        LockError::Held(_) => under_way(),
+        LockError::File(error) => error.into(),
+    })?;
     let record = settle::read(root)?;
     if record.phase != Phase::Committed {
         return Err(under_way());
@@ -34,8 +39,7 @@ pub fn upgrade_launcher(root: &InstallRoot, #[cfg(windows)] service: &Service) -
     let new = root.versions().join(&record.current).join(executable("watchdog"));
     if hash_file(&new)? == hash_file(&launcher)? {
         #[cfg(windows)]
-        if let Some(detour) = crate::service::windows::Detour::left_over(root, service) {
-            durable::flush(&launcher)?;
+        if let Some(detour) = Detour::left_over(root, service)? {
             detour.end()?;
         }
         println!("the launcher is the one of {} already", record.current);
@@ -78,7 +82,7 @@ fn require_that_it_starts(program: &Path) -> Result<(), Failure> {
     }
 }
 
-fn launcher_of(root: &InstallRoot) -> PathBuf {
+pub fn launcher_of(root: &InstallRoot) -> PathBuf {
     root.path().join(executable("watchdog"))
 }
 
@@ -94,33 +98,36 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     Ok(durable::rename(&part, to)?)
 }
 
-/// Flushed before it is renamed, which `self_replace` leaves to chance: after a power cut there would be an empty launcher.
 #[cfg(unix)]
 fn replace(root: &InstallRoot, new: &Path) -> Result<(), Failure> {
     copy(new, &launcher_of(root))
 }
 
-/// For a moment there is none, or one that is not flushed yet, and with a full disk none at all. The previous one is there all
-/// the time.
+/// For a moment there is none. The previous one is there all the time.
 #[cfg(windows)]
 fn replace(root: &InstallRoot, service: &Service, new: &Path) -> Result<(), Failure> {
     let launcher = launcher_of(root);
-    let detour = crate::service::windows::Detour::begin(root, service)?;
-    let replaced = self_replace::self_replace(new)
-        .map_err(|error| durable::name_error("replace", &launcher, error))
-        .and_then(|()| durable::flush(&launcher));
-    if replaced.is_err() {
-        let _ = durable::remove(&launcher);
-        mend(root)?;
+    let detour = Detour::begin(root, service)?;
+    if detour.is_none() {
+        println!("no service {} starts this root; if power fails now, rename the previous launcher back", service.name);
     }
-    if let Some(detour) = detour {
-        detour.end()?;
+    let part = launcher.with_extension("part");
+    let aside = root.path().join(format!("{ASIDE}{}.exe", Timestamp::now().as_micros()));
+    durable::copy(new, &part)?;
+    durable::rename(&launcher, &aside)?;
+    if let Err(error) = durable::rename(&part, &launcher) {
+        durable::rename(&aside, &launcher)?;
+        return Err(error.into());
     }
-    Ok(replaced?)
+    detour.map_or(Ok(()), Detour::end)
 }
 
-/// Where `upgrade-launcher` was cut short, puts the previous launcher in the place of one that is missing, or that nobody has
-/// flushed: the service is the previous one then. Returns the launcher.
+/// Launchers that were replaced, and may still have run.
+#[cfg(windows)]
+const ASIDE: &str = ".watchdog.replaced-";
+
+/// Where `upgrade-launcher` was cut short, puts the previous launcher in the place of one that is missing, or of the new one:
+/// the service is the previous one then. Returns the launcher.
 ///
 /// # Errors
 /// Those of the disk.
@@ -136,12 +143,10 @@ pub fn mend(root: &InstallRoot) -> Result<PathBuf, Failure> {
     Ok(launcher)
 }
 
-/// Removes the copies that `self_replace` could not, because they still ran or it was killed.
 #[cfg(windows)]
 fn clear(root: &InstallRoot) {
     for file in std::fs::read_dir(root.path()).into_iter().flatten().flatten() {
-        let name = file.file_name().to_string_lossy().into_owned();
-        if name.starts_with(".watchdog") && name.ends_with("__.exe") {
+        if file.file_name().to_string_lossy().starts_with(ASIDE) {
             // One that runs goes the next time.
             let _ = std::fs::remove_file(file.path());
         }

@@ -160,16 +160,17 @@ fn an_update_waits_for_a_virus_scanner_and_gives_up_cleanly_on_one_that_does_not
     let bench = Bench::lay_on(Platform::Windows, &folder.path().join("bench"), &headquarters, SQLITE);
     for milliseconds in [500, 5000] {
         let copy = bench.copy(&folder.path().join("copy"));
-        let _scanner = Scanner::start(folder.path(), copy.root.path(), Some(Duration::from_millis(milliseconds)));
+        let scanner = Scanner::start(folder.path(), copy.root.path(), Some(Duration::from_millis(milliseconds)));
         assert_eq!(copy.run(Run::Apply), Some(0), "held for {milliseconds} ms");
         assert_eq!(copy.settle(), Ok(At::New), "held for {milliseconds} ms");
+        assert!(scanner.end() > 5, "held for {milliseconds} ms");
     }
     let copy = bench.copy(&folder.path().join("copy"));
     let scanner = Scanner::start(folder.path(), &copy.root.versions(), None);
     let ended = copy.run_and_hear(Run::Apply);
     assert!(ended.code != Some(0) && ended.errors.contains("could not"), "{ended:?}");
     assert_eq!(copy.settle(), Ok(At::Old), "{ended:?}");
-    drop(scanner);
+    assert!(scanner.end() > 0);
     copy.approve();
     assert_eq!((copy.run(Run::Apply), copy.settle()), (Some(0), Ok(At::New)), "without the scanner");
 }

@@ -90,14 +90,13 @@ fn a_service_is_installed_runs_tells_the_event_log_and_leaves_no_trace_but_data(
     let config = plant.root.join("config/config.txt");
     let good = fs::read_to_string(&config).unwrap();
     fs::write(&config, format!("{good}\nTRIAL = soon\n")).unwrap();
-    // It has started before it has looked at its configuration.
-    let _ = served.service("start");
+    served.service("start").good();
     served.wait_for_event("ended by itself with exit code 78");
     assert!(served.events().contains("TRIAL"), "{}", served.events());
-    assert!(served.service("status").errors.contains("exit code 78"));
+    // The service goes on, and tries again by itself.
     fs::write(&config, good).unwrap();
-    served.service("start").good();
     plant.wait_until_running();
+    assert!(served.service("status").good().contains("Running"));
 
     let other = path(&served.world.folder.path().join("other"));
     let mut foreign = served.machine.run(&built("watchdog"));
@@ -126,15 +125,22 @@ fn a_launcher_whose_upgrade_is_killed_anywhere_starts_with_the_service() {
     assert_eq!(fs::read(&launcher).unwrap(), newer);
     assert_eq!(fs::read(plant.root.join("watchdog.previous.exe")).unwrap(), old);
     served.service("stop").good();
-    let (mut seen, mut missing) = ([0, 0], 0);
-    for kill in 0..KILLS {
+    let part = plant.root.join("watchdog.part");
+    let reset = || {
+        let _ = fs::remove_file(&part);
         fs::write(plant.root.join("back"), &old).unwrap();
         fs::rename(plant.root.join("back"), &launcher).unwrap();
+    };
+    let (mut seen, mut copying) = ([0, 0], 0);
+    for kill in 0..KILLS {
+        reset();
         let at = 1 + calls * kill / KILLS;
         run_and_kill(&upgrade, CALLS, at);
-        missing += u32::from(!launcher.exists());
-        // Every other time somebody calls it again before the service starts, if there is something to call.
-        let again = kill % 2 == 1 && launcher.exists();
+        if part.exists() {
+            copying = at;
+        }
+        // Every other time somebody calls it again before the service starts.
+        let again = kill % 2 == 1;
         if again {
             run(&mut served.command(&launcher, &["upgrade-launcher"])).good();
         }
@@ -145,8 +151,17 @@ fn a_launcher_whose_upgrade_is_killed_anywhere_starts_with_the_service() {
         seen[usize::from(left == newer)] += 1;
         served.service("stop").good();
     }
-    println!("killed at {KILLS} places: {seen:?}, without a launcher {missing} times");
-    assert!(seen[0] > 0 && missing > 0, "{seen:?}, {missing}");
+    println!("killed at {KILLS} places: {seen:?}");
+    assert!(seen[0] > 0 && seen[1] > 0 && copying > 0, "{seen:?}");
+    // The moment without a launcher is too short to be met: from the copy before it, what comes next is done by hand.
+    reset();
+    run_and_kill(&upgrade, CALLS, copying);
+    assert!(part.exists());
+    fs::rename(&launcher, plant.root.join(".watchdog.replaced-1.exe")).unwrap();
+    served.service("start").good();
+    plant.wait_until_running();
+    assert_eq!(fs::read(&launcher).unwrap(), old);
+    served.service("stop").good();
     run(&mut served.command(&launcher, &["upgrade-launcher"])).good();
     assert_eq!(fs::read(&launcher).unwrap(), newer);
     served.service("start").good();

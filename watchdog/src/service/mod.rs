@@ -7,8 +7,11 @@ mod systemd;
 #[cfg(windows)]
 pub mod windows;
 
-use config::InstallRoot;
+use std::path::{Path, PathBuf};
+
+use config::{Credentials, InstallRoot};
 use protocol::Failure;
+use readings::Place;
 
 use crate::on_site::no_root;
 use crate::{as_argument, executable};
@@ -49,6 +52,29 @@ impl Service {
         Failure::usage(format!(
             "the service {name} is one of another install root ({runs}); name this one's with --name"
         ))
+    }
+}
+
+/// Where a SQLite database lies outside the root: the service is to write there.
+///
+/// # Errors
+/// A folder that is not its own: everything below it would be the service's.
+fn database_folder(root: &InstallRoot) -> Result<Option<PathBuf>, Failure> {
+    let url = Credentials::read_file(&root.credentials_file())?.database_url;
+    let Some(Ok(Place::Sqlite(file))) = url.map(|url| readings::place(&url, root.path())) else { return Ok(None) };
+    let outside = file.parent().filter(|folder| !folder.starts_with(root.path()));
+    let system = ["SystemRoot", "ProgramFiles", "ProgramData"].map(std::env::var_os);
+    let is_of_all = |folder: &Path| {
+        folder.parent().is_none()
+            || cfg!(windows) && system.iter().flatten().any(|of_all| Path::new(of_all).starts_with(folder))
+    };
+    match outside {
+        Some(folder) if is_of_all(folder) => Err(Failure::configuration(format!(
+            "{} needs a folder of its own: the service is let into all of {}; name another in config/credentials.env",
+            file.display(),
+            folder.display()
+        ))),
+        outside => Ok(outside.map(Path::to_owned)),
     }
 }
 

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use config::{Credentials, InstallRoot};
+use config::InstallRoot;
 use durable::Access;
 use protocol::Failure;
-use readings::Place;
 
 use super::{Service, Wish};
 use crate::executable;
@@ -146,11 +145,8 @@ fn text(root: &InstallRoot, service: &Service) -> Result<String, Failure> {
         None => format!("User={}\nCapabilityBoundingSet=", owner(root)?),
     };
     let mut writes = vec![quoted(folder)?];
-    let url = Credentials::read_file(&root.credentials_file())?.database_url;
-    if let Some(Ok(Place::Sqlite(file))) = url.map(|url| readings::place(&url, root.path()))
-        && let Some(outside) = file.parent().filter(|database| !database.starts_with(root.path()))
-    {
-        writes.push(quoted(outside)?);
+    if let Some(outside) = super::database_folder(root)? {
+        writes.push(quoted(&outside)?);
     }
     let home = ["/home", "/root", "/run/user"].iter().any(|home| folder.starts_with(home));
     let home = if home { "no" } else { "yes" };

@@ -2,20 +2,18 @@
 //! closing its standard input.
 //!
 //! A service has no console, so what the launcher says goes to `logs/watchdog.log`, and start, stop and end to the event log.
-//! A launcher that ends by itself ends the service with its exit code, and the service manager starts it again, also after a
-//! clean end.
+//! A launcher that ends by itself is started again from here; the service manager's own restarts are for this shell.
 //!
 //! For the moment in which `upgrade-launcher` leaves no executable, the service is one of the previous launcher, which is
 //! whole: see [`Detour`]. A power cut then starts that one, and it lays itself in the missing one's place.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use config::{Credentials, InstallRoot};
+use config::InstallRoot;
 use protocol::Failure;
-use readings::Place;
 use tokio::sync::watch;
 use windows_service::service::{
     ServiceAccess, ServiceAction, ServiceActionType, ServiceConfig, ServiceControl, ServiceControlAccept,
@@ -30,7 +28,7 @@ use super::event_log::{self, Event};
 use super::{Service, Wish};
 use crate::process::{Log, Output, Process};
 use crate::supervise::keep_log;
-use crate::{access, executable, upgrade_launcher};
+use crate::{access, upgrade_launcher};
 
 /// The launcher stops its supervisor within 35 seconds.
 const STOP_WITHIN: Duration = Duration::from_secs(45);
@@ -38,7 +36,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(45);
 const PRESHUTDOWN: Duration = Duration::from_secs(60);
 const START_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Pauses before the first, second and every further restart; the launcher has pauses of its own for what it starts.
+/// Pauses before the first, second and every further restart, of the launcher and of the service; the launcher has pauses of
+/// its own for what it starts.
 const RESTART_AFTER: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(60)];
 // What Windows says of a service.
 const ACCESS_DENIED: i32 = 5;
@@ -69,7 +68,7 @@ fn account(service: &Service) -> String {
 }
 
 fn command_line(root: &InstallRoot, service: &Service) -> Vec<String> {
-    let launcher = root.path().join(executable("watchdog"));
+    let launcher = upgrade_launcher::launcher_of(root);
     let (launcher, root) = (launcher.to_string_lossy().into_owned(), root.path().to_string_lossy().into_owned());
     [launcher.as_str(), "run", "--root", &root, "--service", &service.name].map(str::to_owned).into()
 }
@@ -85,7 +84,7 @@ fn install(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
         service_type: ServiceType::OWN_PROCESS,
         start_type: ServiceStartType::AutoStart,
         error_control: ServiceErrorControl::Normal,
-        executable_path: root.path().join(executable("watchdog")),
+        executable_path: upgrade_launcher::launcher_of(root),
         launch_arguments: launch_arguments(root, service),
         dependencies: Vec::new(),
         account_name: Some(OsString::from(account(service))),
@@ -137,15 +136,8 @@ fn known(what: &str, set: windows_service::Result<()>) -> windows_service::Resul
 }
 
 /// The root, and where a SQLite database lies elsewhere.
-fn folders(root: &InstallRoot) -> Result<Vec<std::path::PathBuf>, Failure> {
-    let mut folders = vec![root.path().to_owned()];
-    let url = Credentials::read_file(&root.credentials_file())?.database_url;
-    if let Some(Ok(Place::Sqlite(file))) = url.map(|url| readings::place(&url, root.path()))
-        && let Some(outside) = file.parent().filter(|folder| !folder.starts_with(root.path()))
-    {
-        folders.push(outside.to_owned());
-    }
-    Ok(folders)
+fn folders(root: &InstallRoot) -> Result<Vec<PathBuf>, Failure> {
+    Ok(std::iter::once(root.path().to_owned()).chain(super::database_folder(root)?).collect())
 }
 
 fn uninstall(root: &InstallRoot, service: &Service) -> Result<(), Failure> {
@@ -186,10 +178,13 @@ impl<'a> Detour<'a> {
         Ok(Some(detour))
     }
 
-    /// One that nobody has ended; a service that whoever calls may not change has none that he could end.
-    pub fn left_over(root: &'a InstallRoot, service: &'a Service) -> Option<Self> {
+    /// One that nobody has ended.
+    ///
+    /// # Errors
+    /// As [`Detour::begin`].
+    pub fn left_over(root: &'a InstallRoot, service: &'a Service) -> Result<Option<Self>, Failure> {
         let previous = upgrade_launcher::previous_of(root);
-        Self::find(root, service).ok().flatten().filter(|detour| starts(&detour.found.executable_path, &previous))
+        Ok(Self::find(root, service)?.filter(|detour| starts(&detour.found.executable_path, &previous)))
     }
 
     fn find(root: &'a InstallRoot, service: &'a Service) -> Result<Option<Self>, Failure> {
@@ -224,7 +219,7 @@ impl<'a> Detour<'a> {
     /// # Errors
     /// What the service manager says; then the service starts the previous launcher, until this is tried again.
     pub fn end(self) -> Result<(), Failure> {
-        self.lead_to(&self.root.path().join(executable("watchdog")))
+        self.lead_to(&upgrade_launcher::launcher_of(self.root))
     }
 
     fn lead_to(&self, launcher: &Path) -> Result<(), Failure> {
@@ -326,7 +321,7 @@ fn open(
 }
 
 fn is_of(root: &InstallRoot, config: &ServiceConfig) -> bool {
-    let launchers = [root.path().join(executable("watchdog")), upgrade_launcher::previous_of(root)];
+    let launchers = [upgrade_launcher::launcher_of(root), upgrade_launcher::previous_of(root)];
     launchers.iter().any(|launcher| starts(&config.executable_path, launcher))
 }
 
@@ -373,7 +368,7 @@ fn serve_service(_: Vec<OsString>) {
     let Some((root, name)) = STARTED.get() else { return };
     let (stop, stopped) = watch::channel(false);
     let handler = move |control| match control {
-        ServiceControl::Stop | ServiceControl::Shutdown | ServiceControl::Preshutdown => {
+        ServiceControl::Stop | ServiceControl::Preshutdown => {
             stop.send_replace(true);
             ServiceControlHandlerResult::NoError
         }
@@ -387,43 +382,51 @@ fn serve_service(_: Vec<OsString>) {
         Event::Started,
         &format!("Plantlink {} starts in {}", daemon::version(), root.path().display()),
     );
-    let kept = daemon::runtime().and_then(|runtime| runtime.block_on(keep(root, stopped, status)));
+    let kept = daemon::runtime().map(|runtime| runtime.block_on(keep(root, name, stopped, status)));
     let code = match &kept {
-        Ok(Ending { code: 0, .. }) => ServiceExitCode::NO_ERROR,
-        Ok(Ending { code, .. }) => ServiceExitCode::ServiceSpecific(*code),
-        Err(failure) => ServiceExitCode::ServiceSpecific(failure.exit.code().into()),
+        Ok(()) => {
+            event_log::report(name, Event::Stopped, "stopped, as it was asked to");
+            ServiceExitCode::NO_ERROR
+        }
+        Err(failure) => {
+            event_log::report(name, Event::Ended, &format!("could not be started: {}", failure.message));
+            ServiceExitCode::ServiceSpecific(failure.exit.code().into())
+        }
     };
-    match kept {
-        Ok(Ending { asked: true, .. }) => event_log::report(name, Event::Stopped, "stopped, as it was asked to"),
-        Ok(Ending { code, last_words, .. }) => event_log::report(
-            name,
-            Event::Ended,
-            &format!(
-                "ended by itself with exit code {code}, and is started again. {last_words} (logs\\watchdog.log has more)"
-            ),
-        ),
-        Err(failure) => event_log::report(name, Event::Ended, &format!("could not be started: {}", failure.message)),
-    }
     tell(status, ServiceState::Stopped, code, Duration::ZERO);
 }
 
-/// How a launcher has ended.
-struct Ending {
-    /// Its exit code.
-    code: u32,
-    /// By the service manager.
-    asked: bool,
-    /// Why, if it has said so.
-    last_words: String,
+/// Runs the launcher, and again whenever it has ended by itself, until the service is to stop: the service manager would
+/// neither do so after a clean end, nor let itself be stopped before it does.
+async fn keep(root: &InstallRoot, name: &str, mut stopped: watch::Receiver<bool>, status: ServiceStatusHandle) {
+    tell(status, ServiceState::Running, ServiceExitCode::NO_ERROR, Duration::ZERO);
+    let mut ends = 0;
+    while !*stopped.borrow() {
+        let started = Instant::now();
+        let said = run_once(root, &mut stopped, status).await.unwrap_or_else(|failure| failure.message);
+        if *stopped.borrow() {
+            return;
+        }
+        if started.elapsed() > FORGET_AFTER {
+            ends = 0;
+        }
+        let pause = RESTART_AFTER[ends.min(RESTART_AFTER.len() - 1)];
+        ends += 1;
+        let next = format!("{said}; it is started again in {} s (logs\\watchdog.log has more)", pause.as_secs());
+        event_log::report(name, Event::Ended, &next);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+    }
 }
 
-/// Runs the launcher until it ends or the service is to stop.
-async fn keep(
+/// Until the launcher has ended; how it did, and why, if it has said so.
+async fn run_once(
     root: &InstallRoot,
-    mut stopped: watch::Receiver<bool>,
+    stopped: &mut watch::Receiver<bool>,
     status: ServiceStatusHandle,
-) -> Result<Ending, Failure> {
-    tell(status, ServiceState::StartPending, ServiceExitCode::NO_ERROR, START_WITHIN);
+) -> Result<String, Failure> {
     let folder = root.path().to_string_lossy().into_owned();
     let arguments = ["run", "--root", &folder];
     let launcher = upgrade_launcher::mend(root)?;
@@ -432,17 +435,21 @@ async fn keep(
     let logging = tokio::spawn(keep_log("watchdog", log, root.logs()));
     // For a supervisor, which this is none of.
     tokio::spawn(async move { tokio::io::copy(&mut lines, &mut tokio::io::sink()).await });
-    tell(status, ServiceState::Running, ServiceExitCode::NO_ERROR, Duration::ZERO);
-    let (ended, asked) = tokio::select! {
-        ended = launcher.wait() => (ended.ok(), false),
+    let ended = tokio::select! {
+        ended = launcher.wait() => ended.ok(),
         _ = stopped.wait_for(|stopped| *stopped) => {
             tell(status, ServiceState::StopPending, ServiceExitCode::NO_ERROR, STOP_WITHIN);
-            (launcher.stop(STOP_WITHIN).await, true)
+            launcher.stop(STOP_WITHIN).await
         }
     };
     let last_words = tokio::time::timeout(Duration::from_secs(1), logging).await.ok().and_then(Result::ok);
-    let code = ended.and_then(|ended| ended.code()).map_or(1, i32::cast_unsigned);
-    Ok(Ending { code, asked, last_words: last_words.unwrap_or_default() })
+    let code = ended
+        .and_then(|ended| ended.code())
+        .map_or_else(|| "no exit code".to_owned(), |code| format!("exit code {code}"));
+    Ok(match last_words.filter(|words| !words.is_empty()) {
+        Some(words) => format!("ended by itself with {code}: {words}"),
+        None => format!("ended by itself with {code}"),
+    })
 }
 
 fn tell(status: ServiceStatusHandle, state: ServiceState, exit_code: ServiceExitCode, wait_hint: Duration) {
