@@ -21,7 +21,7 @@ pub fn note(root: &InstallRoot, step: &str, pct: u8, msg: &str) {
     let step = ProgressStep { step: step.to_owned(), pct, msg: msg.to_owned() };
     let mut line = serde_json::to_vec(&step).expect("plain strings serialise");
     line.push(b'\n');
-    let written = OpenOptions::new().create(true).append(true).open(root.update_progress());
+    let written = durable::patiently(|| OpenOptions::new().create(true).append(true).open(root.update_progress()));
     if let Err(error) = written.and_then(|mut file| file.write_all(&line)) {
         eprintln!("progress cannot be shown: {error}");
     }

@@ -49,10 +49,10 @@ impl ChildLog {
             0 => self.path.clone(),
             number => self.path.with_extension(format!("log.{number}")),
         };
-        for number in (0..FILES - 1).rev() {
-            if numbered(number).exists() {
-                fs::rename(numbered(number), numbered(number + 1))?;
-            }
+        // Only so far as there is no room: one that somebody holds on Windows stops it again and again, and costs no old one.
+        let free = (1..FILES).find(|number| !numbered(*number).exists()).unwrap_or(FILES - 1);
+        for number in (0..free).rev() {
+            fs::rename(numbered(number), numbered(number + 1))?;
         }
         (self.file, self.bytes) = append_to(&self.path)?;
         Ok(())

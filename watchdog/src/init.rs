@@ -81,9 +81,7 @@ pub fn init(root: &InstallRoot, wish: &Init) -> Result<(), Failure> {
         fs::create_dir_all(&path).map_err(|error| durable::name_error("create", &path, error))?;
     }
     #[cfg(windows)]
-    if let Err(failure) = crate::access::close(root.path()) {
-        println!("others on this machine may read what is laid here: {failure}");
-    }
+    crate::access::close(root.path())?;
     for (name, pem) in &keys {
         new_file(&root.path().join("config").join(name), pem.as_bytes(), Access::Shared)?;
     }

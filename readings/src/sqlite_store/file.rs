@@ -1,15 +1,17 @@
 //! How a SQLite database file is opened, by whichever program.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
 /// SQLite's way to the files of Windows that takes longer paths than its usual one, and locks files as that one does.
 const LONG_PATHS: &str = "win32-longpath";
 /// Windows takes no more than 260 characters of a path that is not written out as one without limits; SQLite adds to the
 /// name what its log and journal end with.
 const LONGEST: usize = 240;
+/// So long a scanner may hold a file.
+const HELD: Duration = Duration::from_secs(8);
 
 /// Opens the file, waits for `busy` where somebody else writes, and makes it where it is missing unless `must_exist`.
 ///
@@ -18,10 +20,17 @@ const LONGEST: usize = 240;
 pub fn open(path: &Path, busy: Duration, must_exist: bool) -> rusqlite::Result<Connection> {
     let create = if must_exist { OpenFlags::empty() } else { OpenFlags::SQLITE_OPEN_CREATE };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
-    let connection = match verbatim(path) {
-        Some(verbatim) => Connection::open_with_flags_and_vfs(verbatim, flags, LONG_PATHS)?,
-        None => Connection::open_with_flags(path, flags)?,
+    let open = || match verbatim(path) {
+        Some(verbatim) => Connection::open_with_flags_and_vfs(verbatim, flags, LONG_PATHS),
+        None => Connection::open_with_flags(path, flags),
     };
+    let mut connection = open()?;
+    // A file that a virus scanner holds on Windows is opened for reading alone, without a word.
+    let deadline = Instant::now() + HELD;
+    while cfg!(windows) && connection.is_readonly(MAIN_DB)? && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+        connection = open()?;
+    }
     connection.busy_timeout(busy)?;
     Ok(connection)
 }
